@@ -189,7 +189,7 @@ async fn what_nests_too_deep_is_refused_at_every_door_and_nothing_is_written() -
     // Straight to the service, as the gateway would call it.
     let key = std::fs::read_to_string(apart.data.path().join("keys/private/gateway/gateway.pem"))?;
     let signer = pavior_auth::InternalSigner::from_pem(&key)?;
-    let (clock, ids) = (Arc::new(pavior_core::clock::SystemClock), Arc::new(pavior_core::id::SystemIds));
+    let (clock, ids) = (Arc::new(pavior_core::clock::SystemClock), Arc::new(pavior_core::id_gen::SystemIds));
     let gateway = pavior_auth::ServiceIdentity::new("gateway", signer, clock, ids);
     let address = format!("http://{}", apart.rest.address("catalog"));
     let transport = pavior_testkit::governed(&gateway, pavior_rpc::remote(&address, None), "catalog");

@@ -8,7 +8,7 @@ use pavior::cli::client::request_id;
 use pavior::cli::progress;
 use pavior_auth::{DevClaims, DevIssuer};
 use pavior_core::clock::SystemClock;
-use pavior_core::id::SystemIds;
+use pavior_core::id_gen::SystemIds;
 use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::identity::v1 as identity;

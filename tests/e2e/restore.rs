@@ -1,7 +1,9 @@
 //! Each database set back to an older copy in turn, lost, swapped, or left without its key: noticed, named, and gone on
 //! from with `pavior restore`.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,11 +11,12 @@ use pavior::cli::apply::{self};
 use pavior::serve::{DEV_OPERATOR, System};
 use pavior::starter::{self, Databases};
 use pavior_core::principal::INSTALLATION;
+use pavior_proto::pavior::audit::v1::AuditEvent;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::r#type::v1::principal::Kind;
 use pavior_store::StoreError;
 use pavior_testkit::db::{self, TestDb};
-use pavior_tests::details;
+use pavior_tests::{binary, details};
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::Value;
 use tonic::Code;
@@ -90,7 +93,150 @@ async fn refuses_changes(site: &Site, system: &System, service: &str) -> Result<
     let (reason, _) = details(&status);
     ensure!((status.code(), reason.as_str()) == (Code::Unavailable, "RESTORE_NEEDED"), "{reason} {status}");
     ensure!(status.message().contains("pavior restore"), "{status}");
+    ensure!(pavior_rpc::problem::from_status(&status).retry_after.is_none(), "a time is no use: {status:?}");
     Ok(())
+}
+
+/// What was changed in each database after the copy, by name.
+fn lost(service: &str) -> &'static str {
+    match service {
+        "catalog" => "organizations/acme/templates/note-1 (create",
+        "policy" => "organizations/acme/roles/note-1 (create",
+        _ => "organizations/acme/projects/project-1 (create",
+    }
+}
+
+/// A client does not wait for what only an operator ends.
+fn ends_at_once(site: &Site, system: &System) -> Result<()> {
+    let output = Command::new(binary()?)
+        .args([
+            "project",
+            "create",
+            "project-98",
+            "--template",
+            "small",
+            "--owner",
+            "storefront",
+            "--no-wait",
+        ])
+        .env("PAVIOR_SERVER", system.server())
+        .env("PAVIOR_ORGANIZATION", "acme")
+        .env("PAVIOR_TOKEN", site.token("alice")?)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(said.contains("RESTORE_NEEDED") && said.contains("pavior restore"), "{said}");
+    ensure!(!said.contains("trying again") && !said.contains("try again"), "{said}");
+    ensure!(output.status.code() == Some(7), "{output:?}");
+    Ok(())
+}
+
+/// What `pavior doctor` finds of the areas that have to do with a restore; `admin` is where the process should answer.
+fn diagnosed(site: &Site, admin: &str, server: &str) -> Result<Vec<Value>> {
+    let url = format!("http://{admin}");
+    let mut command = site.command(&["-o", "json", "doctor", "--admin", &url, "--server", server])?;
+    let output = command.env("PAVIOR_TOKEN", site.token(DEV_OPERATOR)?).output()?;
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout)?;
+    Ok(said["findings"].as_array().context("findings")?.clone())
+}
+
+/// Before the restore the doctor names what is lost and the one thing to do, and nothing that cannot work yet.
+fn doctor_says_what_to_do(site: &Site, findings: &[Value], service: &str) -> Result<()> {
+    let of = |area: &str| findings.iter().filter(|found| found["area"] == area).collect::<Vec<_>>();
+    let restore = of("restore");
+    ensure!(!restore.is_empty(), "{findings:?}");
+    let command = format!("`pavior restore --set data_dir={}", site.data().display());
+    for found in &restore {
+        let advice = found["advice"].as_str().context("advice")?;
+        ensure!(advice.contains("stop the platform") && advice.contains(&command), "{advice}");
+        ensure!(
+            !advice.contains('\n') && advice.contains("--accept-lost-records") == (service == "audit"),
+            "{advice}"
+        );
+        ensure!(!advice.contains("postgres://"), "{advice}");
+    }
+    let what = restore.iter().map(|found| found["what"].to_string()).collect::<String>();
+    ensure!(service == "audit" || what.contains(lost(service)), "{what}");
+    ensure!(what.contains("was set back"), "{what}");
+    let resources = of("resources");
+    ensure!(resources.len() == 1 && resources[0]["level"] == "unchecked", "{findings:?}");
+    ensure!(of("operations").is_empty(), "{findings:?}");
+    Ok(())
+}
+
+/// A process that refuses changes does not call itself ready.
+fn says_so_at_the_start(site: &Site, service: &str) -> Result<()> {
+    let mut command = site.command(&["serve", "--all", "--set", "development.issuer=true"])?;
+    for listener in ["gateway", "admin", "git"] {
+        command.arg("--set").arg(format!("listen.{listener}=127.0.0.1:0"));
+    }
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stderr.take().context("standard error")?).lines();
+    let mut said = String::new();
+    for line in lines {
+        let line = line?;
+        said.push_str(&line);
+        said.push('\n');
+        if line.contains("what was lost:") || line.contains("is ready") {
+            break;
+        }
+    }
+    child.kill()?;
+    child.wait()?;
+    ensure!(said.contains("pavior answers reads and refuses changes until a restore"), "{said}");
+    ensure!(said.contains("stop the platform, run `pavior restore`"), "{said}");
+    ensure!(!said.contains("is ready"), "{said}");
+    ensure!(said.contains("no workload is started") == (service == "provisioning"), "{said}");
+    Ok(())
+}
+
+/// What is seen before the restore: by a start, by callers, and by the doctor.
+async fn is_noticed(site: &Site, service: &'static str) -> Result<()> {
+    if service == "audit" {
+        let why = site.refused().await?;
+        ensure!(
+            why.contains("records, but") && why.contains("`pavior restore --accept-lost-records"),
+            "{why}"
+        );
+        doctor_says_what_to_do(site, &diagnosed(site, "127.0.0.1:1", "http://127.0.0.1:1")?, service)?;
+    } else {
+        let system = site.start().await?;
+        refuses_changes(site, &system, service).await?;
+        if service == "provisioning" {
+            ends_at_once(site, &system)?;
+        }
+        let findings = diagnosed(site, &system.admin().to_string(), &system.server())?;
+        doctor_says_what_to_do(site, &findings, service)?;
+        system.stop().await?;
+        says_so_at_the_start(site, service)?;
+    }
+    Ok(())
+}
+
+/// After the restore changes are taken, and the record says what was lost, and by whom it was accepted.
+async fn goes_on(site: &Site, service: &'static str, asked: Option<&str>) -> Result<()> {
+    let system = site.start().await?;
+    site.change(&system, 2).await?;
+    if let Some(asked) = asked {
+        site.is_void(&system, asked).await?;
+    }
+    let said = site.records(&system, "acme", "event.action = \"platform.restore\"").await?;
+    let events: Vec<_> = said.iter().filter_map(|record| record.event.as_ref()).collect();
+    let record = events.first().context("the gap is not in the record")?;
+    let after = |event: &&AuditEvent| {
+        event.change.as_ref().map(|change| String::from_utf8_lossy(&change.after).into_owned())
+    };
+    let changes: Vec<String> = events.iter().filter_map(after).collect();
+    let name = lost(service).split(' ').next().unwrap_or_default();
+    ensure!(service == "audit" || changes.iter().any(|change| change.contains(name)), "{changes:?}");
+    let who = record.principal.as_ref().context("a principal")?;
+    ensure!(
+        who.kind() == Kind::Operator && who.name.starts_with("organizations/pavior/operators/"),
+        "{who:?}"
+    );
+    site.wait_for_record(&system, INSTALLATION, "event.action = \"platform.restore\"").await?;
+    system.stop().await?;
+    site.verify().await
 }
 
 async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
@@ -110,14 +256,7 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
         queue_again(&copy).await?;
     }
     site.databases.insert(service, copy);
-    if service == "audit" {
-        let why = site.refused().await?;
-        ensure!(why.contains("records, but") && why.contains("pavior restore"), "{why}");
-    } else {
-        let system = site.start().await?;
-        refuses_changes(&site, &system, service).await?;
-        system.stop().await?;
-    }
+    is_noticed(&site, service).await?;
     if service == "provisioning" {
         let states = stands(site.databases.get(service).context("a database")?).await?;
         ensure!(states == ["QUEUED", "READY"], "it went on by itself: {states:?}");
@@ -128,6 +267,9 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
     ensure!(found.contains("set back") || found.contains("older"), "{found}");
     ensure!(found.contains(service), "{found}");
     ensure!(service != "provisioning" || found.contains("under way"), "{found}");
+    ensure!(service == "audit" || found.contains(lost(service)), "{found}");
+    let next = said["next"].as_str().context("what to do next")?;
+    ensure!(next.contains("--accept-lost-records --reason") == (service == "audit"), "{next}");
     if service == "audit" {
         asks_for_lost_records(&site)?;
     }
@@ -144,22 +286,7 @@ async fn set_back(postgres: bool, service: &'static str) -> Result<()> {
         ensure!(states.first().is_some_and(|state| state == "STUCK"), "{states:?}");
     }
 
-    let system = site.start().await?;
-    site.change(&system, 2).await?;
-    if let Some(asked) = &asked {
-        site.is_void(&system, asked).await?;
-    }
-    let said = site.records(&system, "acme", "event.action = \"platform.restore\"").await?;
-    let record =
-        said.first().and_then(|record| record.event.as_ref()).context("the gap is not in the record")?;
-    let who = record.principal.as_ref().context("a principal")?;
-    ensure!(
-        who.kind() == Kind::Operator && who.name.starts_with("organizations/pavior/operators/"),
-        "{who:?}"
-    );
-    site.wait_for_record(&system, INSTALLATION, "event.action = \"platform.restore\"").await?;
-    system.stop().await?;
-    site.verify().await
+    goes_on(&site, service, asked.as_deref()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,7 +407,8 @@ async fn audit_lost(postgres: bool) -> Result<()> {
             let wanted = format!("of {service}, epoch");
             ensure!(found.contains(&wanted) && found.contains("are missing"), "{service}: {found}");
         }
-        ensure!(found.contains("\"log\":\"acme\"") && said["next"].is_null(), "{found}");
+        ensure!(found.contains("\"log\":\"acme\""), "{found}");
+        ensure!(said["next"].as_str().is_some_and(|next| next.contains("--accept-lost-records")), "{said}");
     }
     asks_for_lost_records(&site)?;
     let (output, said) = site.restore(&ACCEPT)?;

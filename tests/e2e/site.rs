@@ -175,10 +175,10 @@ impl Site {
         Ok(())
     }
 
-    /// Runs `pavior restore` as an operator does.
-    pub(crate) fn restore(&self, extra: &[&str]) -> Result<(Output, Value)> {
+    /// A command of an operator, with the configuration of this site.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(binary()?);
-        command.args(["-o", "json", "restore"]).args(extra);
+        command.args(arguments);
         let mut set = |key: &str, value: &str| {
             command.arg("--set").arg(format!("{key}={value}"));
         };
@@ -186,9 +186,22 @@ impl Site {
         for (role, database) in &self.databases {
             set(&format!("{role}.database.url"), &database.url);
         }
-        let output = command.output()?;
+        Ok(command)
+    }
+
+    /// Runs `pavior restore` as an operator does.
+    pub(crate) fn restore(&self, extra: &[&str]) -> Result<(Output, Value)> {
+        let arguments = [&["-o", "json", "restore"], extra].concat();
+        let output = self.command(&arguments)?.output()?;
         let said = serde_json::from_slice(&output.stdout).unwrap_or_default();
         Ok((output, said))
+    }
+
+    /// A token of the development issuer, as `pavior token` gives it.
+    pub(crate) fn token(&self, person: &str) -> Result<String> {
+        let mut command = Command::new(binary()?);
+        command.args(["token", "--dev", "--as", person, "--data"]).arg(self.data.path());
+        Ok(String::from_utf8(command.output()?.stdout)?.trim().to_owned())
     }
 
     pub(crate) async fn verify(&self) -> Result<()> {

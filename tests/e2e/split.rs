@@ -95,7 +95,7 @@ async fn direct_calls_are_refused(split: &Split) -> Result<()> {
     let key = std::fs::read_to_string(other.path().join("private/gateway/gateway.pem"))?;
     let signer = pavior_auth::InternalSigner::from_pem(&key)?;
     let clock = std::sync::Arc::new(pavior_core::clock::SystemClock);
-    let ids = std::sync::Arc::new(pavior_core::id::SystemIds);
+    let ids = std::sync::Arc::new(pavior_core::id_gen::SystemIds);
     let forger = pavior_auth::ServiceIdentity::new("gateway", signer, clock, ids);
     let address = format!("http://{}", split.processes.address("catalog")?);
     let transport = forger.transport(pavior_rpc::remote(&address, None), "catalog");
@@ -120,7 +120,7 @@ async fn provisioning_alone_writes_nobodys_directory(split: &Split, address: &st
     let key = split.processes.data().join("keys/private/provisioning/provisioning.pem");
     let signer = pavior_auth::InternalSigner::from_pem(&std::fs::read_to_string(key)?)?;
     let clock = std::sync::Arc::new(pavior_core::clock::SystemClock);
-    let ids = std::sync::Arc::new(pavior_core::id::SystemIds);
+    let ids = std::sync::Arc::new(pavior_core::id_gen::SystemIds);
     let thief = pavior_auth::ServiceIdentity::new("provisioning", signer, clock, ids);
     let transport = thief.transport(pavior_rpc::remote(address, None), "catalog");
     let directory = IdentityServiceClient::new(transport.clone());

@@ -133,6 +133,9 @@ impl Reference {
         for action in &governed.amounts_to {
             writeln!(text, "* and `{action}`")?;
         }
+        if let Some(creates) = &governed.creates {
+            writeln!(text, "* and, to make what is not there, `{}` on what it is in", creates.method.action)?;
+        }
         if governed.plan_follows {
             text.push_str("* guardrails and approvals are decided over its plan\n");
         }

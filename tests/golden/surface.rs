@@ -62,7 +62,14 @@ fn governance_of_every_public_method() {
             );
             let more = method.amounts_to.iter().map(|action| format!("    amounts to {action}\n"));
             let within = if method.owners_within { "    owners within\n" } else { "" };
-            let text = text + &more.collect::<String>() + within;
+            let labels = method
+                .labels
+                .as_ref()
+                .map_or_else(String::new, |field| format!("    labels {}\n", field.path));
+            let missing = method.creates.as_ref().map_or_else(String::new, |creates| {
+                format!("    with `allow_missing` {} where nothing is there\n", creates.method.action)
+            });
+            let text = text + &labels + &more.collect::<String>() + &missing + within;
             (method.path.as_str(), text)
         })
         .collect();

@@ -164,7 +164,7 @@ impl Processes {
                 }
                 if let Some((listener, address)) = line.split_once(" listens on ") {
                     let _ = send.send(Some((listener.to_owned(), address.to_owned())));
-                } else if line.contains("is ready") {
+                } else if line.contains("is ready") || line.contains("answers reads") {
                     let _ = send.send(None);
                 }
             }

@@ -31,7 +31,10 @@ pub enum Error {
         why: String,
     },
     /// Logs do not go on from checkpoints that were signed before.
-    #[error("{}; put the newer copy of the audit database back, or accept the loss with `pavior restore`", list(.0))]
+    #[error(
+        "{}; put the newest copy of the audit database back; only if there is none, `pavior restore --accept-lost-records \
+         --reason \"...\"` goes on without the records that are gone", list(.0)
+    )]
     RolledBack(Vec<Rollback>),
     /// The folder with the copies of checkpoints cannot be used.
     #[error("the copies of audit checkpoints outside of the database: {0}")]

@@ -21,6 +21,11 @@ use crate::error::Error;
 use crate::store::{Absent, AuditStore, parse_stored};
 
 pub use crate::domain::log_finding::{LogFinding, Missing};
+pub use crate::domain::undone::{Undone, UndoneResource};
+
+/// What is recorded of the services, read without the service and without its key.
+#[derive(Debug, Clone)]
+pub struct Records(AuditStore);
 
 /// The audit log in the hands of an operator, without the service.
 #[derive(Debug, Clone)]
@@ -44,6 +49,38 @@ pub struct Produced {
     pub newest_epoch: Option<i64>,
 }
 
+impl Records {
+    /// Takes the records of a database that is connected and has its tables.
+    pub fn of(store: pavior_store::Store) -> Self {
+        Self(AuditStore::new(store))
+    }
+
+    /// What is recorded of a service in an epoch.
+    pub async fn produced(&self, service: &str, epoch: i64) -> Result<Produced, Error> {
+        let producer = Producer { service: service.to_owned(), epoch: epoch.to_string() };
+        let progress = self.0.progress_unscoped(&producer).await?;
+        let last_event = progress.last_event.map(|id| parse_stored("event id", &id)).transpose()?;
+        let newest_epoch = progress.newest_epoch.map(|epoch| parse_stored("epoch", &epoch)).transpose()?;
+        Ok(Produced { last: progress.last_seq, last_event, newest_epoch })
+    }
+
+    /// Which of these events are recorded.
+    pub async fn recorded(&self, events: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        self.0.recorded_unscoped(events).await
+    }
+
+    /// The logs with records of a service after a number of an epoch, or of a later epoch.
+    pub async fn logs_after(&self, service: &str, epoch: i64, seq: i64) -> Result<Vec<String>, Error> {
+        self.0.logs_after_unscoped(service, epoch, seq).await
+    }
+
+    /// What a service did after a number of an epoch, or in a later epoch: of a database that ends there, all that it
+    /// does not know of. What waits for a log that is held is no record yet, and is not named.
+    pub async fn undone(&self, service: &str, epoch: i64, seq: i64) -> Result<Vec<Undone>, Error> {
+        self.0.undone_unscoped(service, epoch, seq).await
+    }
+}
+
 impl Ledger {
     /// Takes the log of a database that is connected and has its tables.
     ///
@@ -54,6 +91,11 @@ impl Ledger {
         let folder = config.checkpoints_dir.as_deref();
         let replica = folder.map(|folder| CheckpointReplica::open(folder, signer.clone())).transpose()?;
         Ok(Self { store: AuditStore::new(store), signer, replica })
+    }
+
+    /// What is recorded of the services.
+    pub fn records(&self) -> Records {
+        Records(self.store.clone())
     }
 
     /// The logs of which something is gone or damaged, and those that are held. Reads every record.
@@ -93,25 +135,6 @@ impl Ledger {
             }
         }
         Ok(findings.into_values().collect())
-    }
-
-    /// What is recorded of a service in an epoch.
-    pub async fn produced(&self, service: &str, epoch: i64) -> Result<Produced, Error> {
-        let producer = Producer { service: service.to_owned(), epoch: epoch.to_string() };
-        let progress = self.store.progress_unscoped(&producer).await?;
-        let last_event = progress.last_event.map(|id| parse_stored("event id", &id)).transpose()?;
-        let newest_epoch = progress.newest_epoch.map(|epoch| parse_stored("epoch", &epoch)).transpose()?;
-        Ok(Produced { last: progress.last_seq, last_event, newest_epoch })
-    }
-
-    /// Which of these events are recorded.
-    pub async fn recorded(&self, events: &[Uuid]) -> Result<Vec<Uuid>, Error> {
-        self.store.recorded_unscoped(events).await
-    }
-
-    /// The logs with records of a service after a number of an epoch, or of a later epoch.
-    pub async fn logs_after(&self, service: &str, epoch: i64, seq: i64) -> Result<Vec<String>, Error> {
-        self.store.logs_after_unscoped(service, epoch, seq).await
     }
 
     /// Goes on from logs of which something is gone as they are: records in each of them what, with the numbers that

@@ -23,7 +23,7 @@ use anyhow::Context as _;
 use opentelemetry::metrics::Meter;
 use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::catalog::internal::v1::registration_service_server::RegistrationServiceServer;
 use pavior_proto::pavior::catalog::v1::catalog_service_server::CatalogServiceServer;

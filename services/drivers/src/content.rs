@@ -7,6 +7,8 @@ use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use pavior_core::digest::Digest;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// Copies a file or a tree; digest of a tree is the digest over its sorted list of paths and digests.
 pub(crate) fn copy(source: &Path, target: &Path) -> std::io::Result<(Digest, u64)> {
@@ -30,8 +32,10 @@ fn read(source: &Path, target: Option<&Path>) -> std::io::Result<(Digest, u64)> 
         let to = target.map(|target| target.join(relative));
         if entry.file_type().is_dir() {
             to.map_or(Ok(()), std::fs::create_dir_all)?;
-        } else if entry.file_type().is_file() {
-            let (digest, bytes) = read_file(entry.path(), to.as_deref())?;
+        } else {
+            let (digest, bytes) = read_file(entry.path(), to.as_deref()).map_err(|error| {
+                std::io::Error::new(error.kind(), format!("`{}` {error}", relative.display()))
+            })?;
             size += bytes;
             list.push_str(&line(&digest, relative));
         }
@@ -63,13 +67,17 @@ impl Hasher {
     }
 }
 
-/// Opens what is a file and nothing else: to open a pipe waits for somebody who writes, and a link leads elsewhere.
+/// Opens what is a file and nothing else: a link leads elsewhere, and to read a pipe waits for somebody who writes. It is
+/// the opened thing that is looked at, so that nobody puts another in its place in between.
 pub(crate) fn open_file(path: &Path) -> std::io::Result<File> {
-    if !path.symlink_metadata()?.is_file() {
-        let text = format!("`{}` is no file", path.display());
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text));
-    }
-    File::open(path)
+    let no_file = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "is neither a file nor a folder");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        // A link, and a socket.
+        Err(Errno::LOOP | Errno::NXIO) => return Err(no_file()),
+        opened => File::from(opened?),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
 }
 
 /// The digest is over the bytes that are written, whatever happens to the source meanwhile.
@@ -99,4 +107,39 @@ fn read_file(source: &Path, target: Option<&Path>) -> std::io::Result<(Digest, u
         to.sync_all()?;
     }
     Ok((digest.finish(), size))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What is no file is refused wherever it stands, and nobody waits for it.
+    #[test]
+    fn what_is_no_file_is_refused_alone_and_in_a_folder() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("folder");
+        std::fs::create_dir_all(folder.join("in")).unwrap();
+        std::fs::write(folder.join("in/file"), "x").unwrap();
+        let odd = folder.join("in/odd");
+        let digest_of_all = digest(&folder).unwrap();
+        let make: [fn(&Path); 3] = [
+            |path| std::os::unix::fs::symlink("file", path).unwrap(),
+            |path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success()),
+            |path| drop(UnixListener::bind(path).unwrap()),
+        ];
+        for make in make {
+            make(&odd);
+            let alone = open_file(&odd).unwrap_err();
+            assert_eq!(alone.kind(), std::io::ErrorKind::InvalidInput);
+            assert_eq!(alone.to_string(), "is neither a file nor a folder");
+            let within = copy(&folder, &base.path().join("copy")).unwrap_err();
+            assert_eq!(within.kind(), std::io::ErrorKind::InvalidInput);
+            assert_eq!(within.to_string(), "`in/odd` is neither a file nor a folder");
+            std::fs::remove_file(&odd).unwrap();
+        }
+        assert_eq!(digest(&folder).unwrap(), digest_of_all);
+        assert_eq!(open_file(&folder).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    }
 }

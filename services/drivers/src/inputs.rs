@@ -98,7 +98,7 @@ impl Transform for Plain {
 pub(crate) struct Variables(pub(crate) BTreeMap<String, String>);
 
 /// What names of resources and artifacts look like.
-pub(crate) const NAME: &str = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
+pub(crate) const NAME: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 
 /// A short name from a resource name's id: lower-case letters, digits and hyphens.
 pub(crate) fn slug(text: &str, longest: usize) -> String {

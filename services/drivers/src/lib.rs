@@ -19,6 +19,7 @@ mod inputs;
 mod keyring;
 mod ledger;
 mod pipeline;
+mod place;
 mod process;
 pub mod shim;
 

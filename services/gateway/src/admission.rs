@@ -18,13 +18,14 @@ use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::r#type::v1 as pb;
 use pavior_rpc::facts::fingerprint;
 use pavior_rpc::problem::{ErrorReason, Problem};
-use pavior_rpc::{RequestContext, context, mask, validate};
+use pavior_rpc::{RequestContext, context, validate};
 use tonic::{Code, Status};
 
+use crate::after::{After, USER};
 use crate::denied_status::{Denial, Refused, access_denied, denied, reference, unapproved};
 use crate::field;
 use crate::resource::Resource;
-use crate::routes::{Field, Method, Target};
+use crate::routes::{Method, Target};
 
 /// In so many ways a call may change owners; each is a question to policy.
 const MAX_OWNER_CHANGES: usize = 200;
@@ -80,7 +81,8 @@ impl Admission {
             Target::Caller => return Ok(Admitted { resource: None, decision: None, facts: String::new() }),
             Target::Platform => Resource::installation(),
             Target::Resource(field) => {
-                let name = read(message, field)?;
+                let name =
+                    field::string_at(message, &field.numbers).map_err(Problem::from)?.unwrap_or_default();
                 governed_name(name, method)
                     .and_then(Resource::governed)
                     .map_err(|problem| Problem::invalid_field(&field.path, Resource::fault(name), problem))?
@@ -95,22 +97,45 @@ impl Admission {
         if !method.governed {
             return Ok(Admitted { resource: Some(resource), decision: None, facts: String::new() });
         }
-        let owner = new_owner(message, method, &resource)?;
-        let (facts, mut decided_on) = self.facts(caller, method, message, &resource).await?;
+        let creates = creation(message, method)?;
+        let asks = method.facts || creates.is_some();
+        let (facts, mut decided_on) = self.facts(caller, method, message, &resource, asks).await?;
+        let creates = creates.filter(|_| !facts.exists);
+        let after = After::read(message, method, &resource, &facts, creates.is_some())?;
+        if let Some(create) = creates {
+            self.admit_creation(caller, method, create, &resource, &after).await?;
+        }
         // Each of them is done to many at once, whoever owns them: as if all went from nobody to nobody.
-        let nobodys = NewOwner { group: "", moves: true };
+        let nobodys = After::owned_by("", true);
         for action in &method.amounts_to {
             let decision = self.decide(caller, method, action, &resource, facts.clone(), &nobodys).await?;
             followed(action, false, &resource, &decision)?;
         }
         let action = &method.action;
-        let decision = self.decide(caller, method, action, &resource, facts, &owner).await?;
+        let decision = self.decide(caller, method, action, &resource, facts, &after).await?;
         let reference = followed(action, method.plan_follows, &resource, &decision)
-            .map_err(|refused| naming_owner(refused, method, &owner))?;
+            .map_err(|refused| naming_owner(refused, method, after.new_owner))?;
         if method.owners_within {
             decided_on = self.admit_within(caller, method, message, &resource).await?;
         }
         Ok(Admitted { resource: Some(resource), decision: Some(reference), facts: decided_on })
+    }
+
+    /// Decides on an update that would make the resource, as if it was made by the method for that.
+    async fn admit_creation(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        create: &Method,
+        resource: &Resource,
+        after: &After<'_>,
+    ) -> Result<(), Refused> {
+        let action = &create.action;
+        let parent = resource.parent().map_err(Problem::internal)?;
+        let decision = self.decide(caller, create, action, &parent, named(create, &parent), after).await?;
+        followed(action, create.plan_follows, &parent, &decision)
+            .map(drop)
+            .map_err(|refused| naming_owner(refused, method, after.new_owner))
     }
 
     /// Decides on what the call does to owners, as if each was done by a call of its own. Returns the fingerprint of
@@ -150,8 +175,8 @@ impl Admission {
                 owner,
                 ..Default::default()
             };
-            let owner = NewOwner { group: &new_owner, moves };
-            let decision = self.decide(caller, method, &action, resource, facts, &owner).await?;
+            let after = After::owned_by(&new_owner, moves);
+            let decision = self.decide(caller, method, &action, resource, facts, &after).await?;
             followed(&action, false, resource, &decision)?;
         }
         Ok(decided_on)
@@ -164,22 +189,17 @@ impl Admission {
         Refused { status: problem.into(), denial: Some(denial) }
     }
 
-    /// The facts to decide on, and the fingerprint of those that the resource's service told.
+    /// The facts to decide on, and the fingerprint of those that the resource's service told, if it was asked.
     async fn facts(
         &self,
         caller: &Caller,
         method: &Method,
         message: &Bytes,
         resource: &Resource,
+        asks: bool,
     ) -> Result<(ResourceFacts, String), Refused> {
-        if !method.facts || *resource == Resource::installation() {
-            let facts = ResourceFacts {
-                name: resource.name.clone(),
-                r#type: method.resource_type.clone(),
-                project: resource.project(),
-                ..Default::default()
-            };
-            return Ok((facts, String::new()));
+        if !asks || *resource == Resource::installation() {
+            return Ok((named(method, resource), String::new()));
         }
         let ask = Self::asked_for(caller, method, message, about(resource))?;
         match self.facts_of(&caller.principal, &method.role, resource, ask).await {
@@ -244,12 +264,14 @@ impl Admission {
         action: &str,
         resource: &Resource,
         facts: ResourceFacts,
-        owner: &NewOwner<'_>,
+        after: &After<'_>,
     ) -> Result<Decision, Refused> {
         let context = DecisionContext {
             environment_class: facts.environment_class.clone(),
-            new_owner: owner.group.to_owned(),
-            moves_owner: owner.moves,
+            new_owner: after.new_owner.to_owned(),
+            moves_owner: after.moves_owner,
+            labels: after.labels.clone(),
+            changes_labels: after.changes_labels,
             ..Default::default()
         };
         let request = DecideRequest {
@@ -276,6 +298,16 @@ impl Admission {
     }
 }
 
+/// What is known of a resource by its name alone.
+fn named(method: &Method, resource: &Resource) -> ResourceFacts {
+    ResourceFacts {
+        name: resource.name.clone(),
+        r#type: method.resource_type.clone(),
+        project: resource.project(),
+        ..Default::default()
+    }
+}
+
 /// What a decision leads to: the call may go on under it, or is refused.
 #[allow(clippy::result_large_err)]
 fn followed(
@@ -297,13 +329,11 @@ fn followed(
     }
 }
 
-fn read<'a>(message: &'a Bytes, field: &Field) -> Result<&'a str, Problem> {
-    match field::string_at(message, &field.numbers) {
-        Ok(value) => Ok(value.unwrap_or_default()),
-        Err(field::Malformed) => {
-            Err(Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf"))
-        }
-    }
+/// The method that makes what an update asks to be made where it is not there.
+fn creation<'m>(message: &Bytes, method: &'m Method) -> Result<Option<&'m Method>, Problem> {
+    let Some(creates) = &method.creates else { return Ok(None) };
+    let asked = field::flag_at(message, creates.allow_missing)?;
+    Ok(asked.then_some(&*creates.method))
 }
 
 /// A question about a resource as it is now.
@@ -315,58 +345,10 @@ pub(crate) fn about(resource: &Resource) -> GetResourceFactsRequest {
 /// not an id is refused by the service.
 fn repeated<'a>(message: &'a Bytes, method: &Method) -> Result<Option<&'a str>, Problem> {
     let Some(fields) = &method.repeatable else { return Ok(None) };
-    let malformed = |_| Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf");
     let validates = fields.validate_only.map(|number| field::flag_at(message, number)).transpose();
-    let id = field::string_at(message, &[fields.request_id]).map_err(malformed)?;
-    let once = validates.map_err(malformed)?.unwrap_or_default();
+    let id = field::string_at(message, &[fields.request_id])?;
+    let once = validates?.unwrap_or_default();
     Ok(id.filter(|id| !once && validate::is_uuid4(id.as_bytes())))
-}
-
-const GROUP: &str = "organizations/{organization}/groups/{group}";
-const USER: &str = "organizations/{organization}/users/{user}";
-
-/// Who is to own something after the call, as far as policy knows owners.
-struct NewOwner<'a> {
-    /// Empty for nobody.
-    group: &'a str,
-    /// It goes to the group from whoever has it now.
-    moves: bool,
-}
-
-/// The group that is to own what is made, or that a resource goes to, if the call says so. Policy knows groups of this
-/// organization only: what a user is to own is decided on as if nobody was to.
-fn new_owner<'a>(message: &'a Bytes, method: &Method, resource: &Resource) -> Result<NewOwner<'a>, Problem> {
-    let Some(field) = &method.owner else { return Ok(NewOwner { group: "", moves: false }) };
-    let name = read(message, field)?;
-    let moves = match &method.update_mask {
-        Some(mask) => is_written(message, mask, field, name)?,
-        None => false,
-    };
-    if name.is_empty() || (method.update_mask.is_some() && !moves) {
-        return Ok(NewOwner { group: "", moves });
-    }
-    let wrong = |text: String| Problem::invalid_field(field.path.as_str(), Fault::Pattern, text);
-    let owner = ResourceName::parse(name).map_err(|error| wrong(error.to_string()))?;
-    if owner.organization() != resource.organization {
-        return Err(wrong(format!("`{name}` is not in `{}`", resource.organization_name())));
-    }
-    match (owner.matches(GROUP), owner.matches(USER)) {
-        (true, _) => Ok(NewOwner { group: name, moves }),
-        (_, true) => Ok(NewOwner { group: "", moves }),
-        _ => Err(wrong(format!("`{name}` must have the form `{GROUP}`"))),
-    }
-}
-
-/// Whether an update writes the owner: its mask names it, or has no paths and the owner is there.
-fn is_written(message: &Bytes, mask: &Field, owner: &Field, value: &str) -> Result<bool, Problem> {
-    let malformed =
-        |field::Malformed| Problem::invalid_field("", Fault::Syntax, "the message is not valid protobuf");
-    let paths = field::strings_at(message, &mask.numbers).map_err(malformed)?;
-    if paths.is_empty() {
-        return Ok(!value.is_empty());
-    }
-    let within = owner.path.split_once('.').map_or(owner.path.as_str(), |(_, within)| within);
-    Ok(mask::touches(paths, within))
 }
 
 /// Policy or facts cannot be had: not a no, but not a yes either (gRFC A54: their codes are not the caller's).
@@ -386,9 +368,9 @@ fn closed() -> Problem {
 
 /// A *no* to a call that gives something to a group was said about that group, too: it is named as it was asked for,
 /// which tells nothing of whether there is one.
-fn naming_owner(refused: Refused, method: &Method, owner: &NewOwner<'_>) -> Refused {
+fn naming_owner(refused: Refused, method: &Method, owner: &str) -> Refused {
     let Refused { status, denial } = refused;
-    let field = method.owner.as_ref().filter(|_| !owner.group.is_empty());
+    let field = method.owner.as_ref().filter(|_| !owner.is_empty());
     let decoded = pavior_rpc::problem::from_status(&status);
     let (Some(field), true) = (field, decoded.is(ErrorReason::AccessDenied)) else {
         return Refused { status, denial };
@@ -397,7 +379,7 @@ fn naming_owner(refused: Refused, method: &Method, owner: &NewOwner<'_>) -> Refu
         "{}. It was asked with `{}` = `{}`: whoever makes or gives something to a group must be allowed to for that group.",
         status.message().trim_end_matches('.'),
         field.path,
-        owner.group
+        owner
     );
     let problem = Problem::new(Code::PermissionDenied, ErrorReason::AccessDenied, text);
     let problem = decoded.metadata.iter().fold(problem, |problem, (key, value)| problem.with(key, value));

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use opentelemetry::metrics::Counter;
 use pavior_core::audit::{AuditClass, AuditEvent, Code, Outcome, PrincipalKind, PrincipalRef, Status};
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::principal::{GATEWAY, INSTALLATION, service_name};
 use pavior_proto::pavior::audit::internal::v1::RefusalReason;
 use pavior_rpc::audit::{Row, ShipError, Shipped};
@@ -270,7 +270,7 @@ fn forgotten(error: &ShipError) -> bool {
 #[cfg(test)]
 mod tests {
     use pavior_core::clock::ManualClock;
-    use pavior_core::id::SeededIds;
+    use pavior_core::id_gen::SeededIds;
     use tokio::sync::mpsc;
 
     use super::*;

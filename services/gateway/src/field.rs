@@ -4,9 +4,20 @@
 //! encoding for repeated occurrences (the last value of a string wins, occurrences of a message are merged) are
 //! followed, and whatever a decoder could read in another way is refused.
 
+use std::collections::HashMap;
+
+use pavior_core::Fault;
+use pavior_rpc::problem::Problem;
+
 /// A message that is not valid protobuf, or not unambiguously so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
+
+impl From<Malformed> for Problem {
+    fn from(_: Malformed) -> Self {
+        Self::invalid_field("", Fault::Syntax, "the message is not valid protobuf")
+    }
+}
 
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
@@ -41,7 +52,19 @@ pub(crate) fn string_at<'a>(mut message: &'a [u8], path: &[u32]) -> Result<Optio
 }
 
 /// Every value of the repeated string field at `path`, in order. Occurrences of the messages above it are merged.
-pub(crate) fn strings_at<'a>(mut message: &'a [u8], path: &[u32]) -> Result<Vec<&'a str>, Malformed> {
+pub(crate) fn strings_at<'a>(message: &'a [u8], path: &[u32]) -> Result<Vec<&'a str>, Malformed> {
+    let values = values_at(message, path)?.into_iter();
+    values.map(|value| std::str::from_utf8(value).map_err(|_| Malformed)).collect()
+}
+
+/// The map of texts at `path`. Of entries with the same key the last one counts.
+pub(crate) fn texts_at(message: &[u8], path: &[u32]) -> Result<HashMap<String, String>, Malformed> {
+    let text = |entry, number| Ok(string_at(entry, &[number])?.unwrap_or_default().to_owned());
+    values_at(message, path)?.into_iter().map(|entry| Ok((text(entry, 1)?, text(entry, 2)?))).collect()
+}
+
+/// Every value with a length of the field at `path`, in order.
+fn values_at<'a>(mut message: &'a [u8], path: &[u32]) -> Result<Vec<&'a [u8]>, Malformed> {
     let Some((wanted, deeper)) = path.split_first() else { return Err(Malformed) };
     let mut found = Vec::new();
     while !message.is_empty() {
@@ -52,8 +75,8 @@ pub(crate) fn strings_at<'a>(mut message: &'a [u8], path: &[u32]) -> Result<Vec<
                 let value = bytes(&mut message)?;
                 match (wanted, deeper.is_empty()) {
                     (false, _) => {}
-                    (true, true) => found.push(std::str::from_utf8(value).map_err(|_| Malformed)?),
-                    (true, false) => found.extend(strings_at(value, deeper)?),
+                    (true, true) => found.push(value),
+                    (true, false) => found.extend(values_at(value, deeper)?),
                 }
             }
             _ if wanted => return Err(Malformed),
@@ -182,6 +205,21 @@ mod tests {
         let decoded = UpdateEntityRequest::decode(twice.as_slice()).unwrap().update_mask.unwrap().paths;
         assert_eq!(strings_at(&twice, &[2, 1]).unwrap(), decoded);
         assert_eq!(strings_at(&mask(&[]), &[2, 1]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_map_is_what_a_decoder_makes_of_it() {
+        use pavior_proto::pavior::catalog::v1::{Entity, UpdateEntityRequest};
+        let of = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let entity = Some(Entity { labels, ..Default::default() });
+            UpdateEntityRequest { entity, ..Default::default() }.encode_to_vec()
+        };
+        let twice = [of(&[("a", "1"), ("b", ""), ("", "x")]), of(&[("a", "2")])].concat();
+        let decoded = UpdateEntityRequest::decode(twice.as_slice()).unwrap().entity.unwrap().labels;
+        assert_eq!(texts_at(&twice, &[1, 8]).unwrap(), decoded);
+        assert_eq!(decoded["a"], "2");
+        assert_eq!(texts_at(&[0x0a, 2, 0x40, 1], &[1, 8]), Err(Malformed));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response};
 use opentelemetry::KeyValue;
 use pavior_auth::{TokenVerifier, Unauthenticated};
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_proto::pavior::governance::v1::Audit;
 use pavior_rpc::problem::Problem;
 use pavior_rpc::values;

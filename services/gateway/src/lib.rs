@@ -10,6 +10,7 @@
 
 mod actions;
 mod admission;
+mod after;
 mod audit_queue;
 mod audit_record;
 mod config;
@@ -33,7 +34,7 @@ use std::time::Duration;
 use opentelemetry::metrics::Meter;
 use pavior_auth::{CallRules, InternalVerifier, ServiceIdentity, TokenVerifier, authn_layer};
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_client::ResourceFactsServiceClient;
 use pavior_proto::pavior::platform::v1::platform_service_server::PlatformServiceServer;
 use pavior_proto::pavior::policy::internal::v1::decision_service_client::DecisionServiceClient;

@@ -66,6 +66,12 @@ impl Resource {
         if name.is_empty() { Fault::Required } else { Fault::Pattern }
     }
 
+    /// What it is in.
+    pub(crate) fn parent(&self) -> Result<Self, String> {
+        let above = self.name.rsplit_once('/').and_then(|(rest, _)| rest.rsplit_once('/'));
+        Self::parse(above.map_or("", |(above, _)| above))
+    }
+
     /// Whether it is the installation, or of it.
     pub(crate) fn is_of_installation(&self) -> bool {
         self.organization == INSTALLATION
@@ -119,6 +125,8 @@ mod tests {
         let one = Resource::parse("organizations/acme/projects/hello/environments/dev").unwrap();
         assert_eq!(one.concrete(), one.name);
         assert_eq!(one.project(), "organizations/acme/projects/hello");
+        assert_eq!(one.parent().unwrap().name, "organizations/acme/projects/hello");
+        assert!(Resource::parse("organizations/acme").unwrap().parent().is_err());
         assert_eq!(one.organization_name(), "organizations/acme");
         assert_eq!(Resource::parse("organizations/pavior").unwrap(), Resource::installation());
         assert_eq!(Resource::governed("organizations/pavior").unwrap(), Resource::installation());

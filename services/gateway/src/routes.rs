@@ -39,8 +39,12 @@ pub struct Method {
     pub target: Target,
     /// Where the request names the group that will own what is made, or that a resource goes to.
     pub owner: Option<Field>,
+    /// Where the request holds the labels of what is made, or those that change.
+    pub labels: Option<Field>,
     /// Of an update: where the request names the fields that it changes.
     pub update_mask: Option<Field>,
+    /// Of an update that can make what is not there.
+    pub creates: Option<Creates>,
     /// Further actions that the call amounts to.
     pub amounts_to: Vec<String>,
     /// True when only the service that owns the resource can read from the request whose owners it changes.
@@ -92,6 +96,15 @@ pub enum Target {
     Caller,
 }
 
+/// How an update makes what is not there (AIP-134).
+#[derive(Debug, Clone)]
+pub struct Creates {
+    /// The number of the flag that asks for it.
+    pub allow_missing: u32,
+    /// The standard method that makes it, which such a call amounts to.
+    pub method: Arc<Method>,
+}
+
 /// What a change that can be repeated says about that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeatable {
@@ -101,7 +114,7 @@ pub struct Repeatable {
     pub validate_only: Option<u32>,
 }
 
-/// A string field of a request, maybe inside of other messages.
+/// A field of a request, maybe inside of other messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// As written in the rule, for example `entity.name`.

@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use opentelemetry::metrics::Meter;
 use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::page::PageTokens;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsServiceServer;
 use pavior_proto::pavior::policy::internal::v1::decision_service_server::DecisionServiceServer;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pavior_core::audit::PrincipalRef;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_store::outbox::OutboxContext;
 use pavior_store::{Store, StoreError};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pavior_core::clock::SystemClock;
-use pavior_core::id::SystemIds;
+use pavior_core::id_gen::SystemIds;
 use pavior_core::principal::{Principal, PrincipalKind};
 use pavior_driver::testing::FakeDriver;
 use pavior_driver::{Driver, Registry};

@@ -36,6 +36,38 @@ pub enum Error {
         /// The operation.
         operation: String,
     },
+    /// Another operation has it, and does not go on before somebody does something.
+    #[error("operation `{operation}` has `{name}` and waits for {whom}")]
+    Waits {
+        /// What it has.
+        name: String,
+        /// The operation.
+        operation: String,
+        /// What it waits for, for people.
+        whom: String,
+    },
+    /// What nobody declares has its name, or is in it, and is being removed. That is an operation of the organization, which
+    /// those who own the project may not see.
+    #[error(
+        "operation `{operation}` removes what was left behind under `{name}`{}: whoever may remove orphans can look at it",
+        whom.as_ref().map(|whom| format!(", and waits for {whom}")).unwrap_or_default()
+    )]
+    Removes {
+        /// Under which name it was left.
+        name: String,
+        /// The operation.
+        operation: String,
+        /// What it waits for, for people; nothing where it goes on by itself.
+        whom: Option<String>,
+    },
+    /// A driver's thing is asked to be removed as an orphan, and a resource declares it.
+    #[error("`{identity}` is no orphan: `{resource}` declares it")]
+    Declared {
+        /// What the driver calls it.
+        identity: String,
+        /// The resource, by name.
+        resource: String,
+    },
     /// What goes wrong with resources of any service.
     #[error(transparent)]
     Resource(#[from] pavior_resource::Error),

@@ -33,7 +33,7 @@ use anyhow::Context as _;
 use opentelemetry::metrics::Meter;
 use pavior_auth::ServiceIdentity;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::page::PageTokens;
 use pavior_driver::{PushRecorder, Registry};
 use pavior_proto::google::longrunning::operations_server::OperationsServer;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pavior_core::audit::PrincipalRef;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_store::Store;
 use pavior_store::outbox::Limits;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::principal::PrincipalKind;
 use serde::Serialize;
 

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use http::HeaderValue;
 use pavior_core::audit::DecisionRef;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::principal::{GATEWAY, INSTALLATION, Principal};
 use pavior_rpc::{BoxError, Transport};
 use tonic::body::Body;

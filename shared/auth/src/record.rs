@@ -3,7 +3,7 @@
 
 use pavior_core::audit::{Affected, AuditEvent, Cause, Change, Outcome, Phase, PrincipalRef};
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::principal::service_name;
 
 use crate::permit::{Permit, Standing};

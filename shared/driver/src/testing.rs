@@ -182,6 +182,7 @@ impl FakeDriver {
         if self.keep_calls {
             world.calls.push(Call {
                 kind,
+                resource: context.resource.clone(),
                 step: context.step.clone(),
                 attempt: context.attempt,
                 fence: context.fence,

@@ -115,7 +115,10 @@ fn write_resource(out: &mut String, message: &MessageDescriptor, options: &Dynam
     ] {
         writeln!(out, "    const {constant}: &'static str = {value:?};")?;
     }
-    accessors(out, message, &["name", "etag"])?;
+    accessors(out, message, &["name", "etag", "owner"])?;
+    if message.get_field_by_name("labels").is_some_and(|field| field.is_map()) {
+        writeln!(out, "    fn labels(&self) -> Option<&HashMap<String, String>> {{ Some(&self.labels) }}")?;
+    }
     writeln!(out, "}}")?;
     Ok(())
 }

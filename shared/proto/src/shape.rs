@@ -1,5 +1,7 @@
 //! The shapes of requests and resources (AIP-131 to 136), implemented for every message that has one.
 
+use std::collections::HashMap;
+
 use prost::{Message, Name};
 use prost_types::FieldMask;
 
@@ -20,6 +22,14 @@ pub trait Resource: Message + Name + Default + Clone + Send + Sync + 'static {
     /// The etag; empty where the resource has none.
     fn etag(&self) -> &str {
         ""
+    }
+    /// The name of who owns it; empty where nobody does.
+    fn owner(&self) -> &str {
+        ""
+    }
+    /// Its labels, where it has some.
+    fn labels(&self) -> Option<&HashMap<String, String>> {
+        None
     }
 }
 

@@ -78,7 +78,8 @@ async fn look(store: &Store, context: &OutboxContext, sink: &AuditSink) -> Resul
     if history.apart() != apart {
         match &apart {
             Some(apart) => {
-                tracing::error!(service, %apart, "changes are refused until an operator has run `pavior restore`");
+                let remedy = apart.remedy();
+                tracing::error!(service, %apart, remedy, "changes are refused until an operator has acted");
             }
             None => tracing::info!(service, "the histories of the outbox and of the audit log fit again"),
         }

@@ -20,6 +20,10 @@ use pavior_store::{ErrorKind, Store, StoreError};
 
 pub use history::compare_histories;
 
+/// How long a check of a service that has just started waits for the first comparison with the audit log: less than a
+/// check may take. Nobody is told that it is ready a moment before it is found to be an older copy.
+const FIRST_COMPARISON: Duration = Duration::from_millis(1_500);
+
 /// The delivery of one outbox.
 #[derive(Debug)]
 pub struct OutboxRelay {
@@ -118,9 +122,7 @@ fn refusal(error: &StoreError) -> Option<Problem> {
                 .with_reason(ErrorReason::AuditUnavailable)
                 .retry_in(LATER),
         ),
-        StoreError::Apart(_) => Some(
-            Problem::unavailable(error.to_string()).with_reason(ErrorReason::RestoreNeeded).retry_in(LATER),
-        ),
+        StoreError::Apart(_) => Some(Problem::restore_needed(error.to_string())),
         StoreError::OrganizationOutboxFull { organization, limit_rows, limit_bytes, .. } => Some(
             Problem::resource_exhausted(ErrorReason::AuditBacklog, error.to_string())
                 .with("organization", organization.as_str())
@@ -151,8 +153,10 @@ impl Watch {
         let service = [KeyValue::new("service", service.clone())];
         self.rows.record(lag.rows, &service);
         self.age.record(oldest.as_secs_f64(), &service);
+        // The audit service may be away: then the age of what waits tells.
+        let _ = tokio::time::timeout(FIRST_COMPARISON, history.compared()).await;
         if let Some(apart) = history.apart() {
-            return Err(format!("{apart}; run `pavior restore`"));
+            return Err(format!("{apart}; {}", apart.remedy()));
         }
         if oldest <= limits.max_stall {
             return Ok(());

@@ -8,7 +8,7 @@ use crate::change::{Done, Work};
 use crate::error::field_of;
 use crate::etag::check_etag;
 use crate::table::{ListQuery, Listing, Rows, Table};
-use crate::{AuditEntry, Error, Service};
+use crate::{AuditEntry, Error, Keeps, Service};
 
 /// Most dependents that an error names.
 pub const MAX_NAMED: usize = 20;
@@ -17,8 +17,8 @@ pub const LOOK_FOR: u64 = 21;
 
 /// What else holds for a type of resource when it changes.
 pub trait Rules: Table {
-    /// The service that keeps it.
-    type Service: Service;
+    /// The service that keeps it, and says so to policy.
+    type Service: Service + Keeps<Self>;
 
     /// Whether the change fits to what else is stored.
     fn admit(
@@ -151,6 +151,24 @@ pub async fn update<T: Rules>(
     T::written(work, Some(&before), Some(&after)).await?;
     let entry = AuditEntry::of(Some(&before), Some(&after));
     Ok(Done::new(after, entry))
+}
+
+/// As [`update`]; a resource that is not there is made where `allow_missing` says so and no revision of it is named.
+/// `merge` then gets nothing, and gives the fields of the new one.
+///
+/// # Errors
+/// Those of [`update`] and of [`create`].
+pub async fn upsert<T: Rules>(
+    work: &Work<'_, T::Service>,
+    command: &Update,
+    allow_missing: bool,
+    merge: impl Fn(Option<&Stored<T>>) -> Result<T, ErrorOf<T>> + Send + Sync,
+) -> Result<Done<Stored<T>>, ErrorOf<T>> {
+    let Update { parent, id, etag, .. } = command;
+    if allow_missing && etag.is_empty() && work.find::<T>(parent, id).await?.is_none() {
+        return create(work, &Create { id: id.clone(), fields: merge(None)? }).await;
+    }
+    update(work, command, |before| merge(Some(before))).await
 }
 
 /// Deletes a resource that nothing refers to. Gives it as it was; nothing when there was none and that is allowed.

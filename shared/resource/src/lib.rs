@@ -8,7 +8,7 @@
 //! record.
 //!
 //! Entry points: [`Service`] for a service; [`Fields`], [`Table`], [`Rules`] and [`Wire`] for a resource, one in each
-//! layer; [`create`], [`get`], [`list`], [`update`] and [`delete`] for the handlers of its standard methods; [`run`]
+//! layer, and [`keeps`] for all of a service; [`create`], [`get`], [`list`], [`update`] and [`delete`] for the handlers of its standard methods; [`run`]
 //! for other changes.
 
 mod audit;
@@ -16,8 +16,10 @@ mod change;
 pub mod crud;
 mod error;
 mod etag;
+pub mod facts;
 mod message;
 mod names;
+mod patch;
 mod row;
 mod table;
 mod tasks;
@@ -25,30 +27,42 @@ mod wire;
 
 use std::sync::Arc;
 
-use pavior_auth::Permit;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_core::page::PageTokens;
-use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
 use pavior_rpc::problem::Problem;
 use pavior_store::outbox::OutboxContext;
-use pavior_store::{Retryable, Store, StoreError, Tx};
+use pavior_store::{Retryable, Store, Tx};
 
 pub use audit::{AuditEntry, record};
 pub use change::{ChangeContext, Done, Work, once, run};
 pub use crud::{Create, Delete, Rules, Update};
 pub use error::{Error, bracketed, field_violations};
 pub use etag::check_etag;
-pub use message::{Scope, Wire, unfit};
+pub use facts::{Keeper, Keeps};
+pub use message::{Scope, Wire, decode, unfit};
 pub use names::{Named, id_of, name, parent, parse};
+pub use patch::Patch;
 pub use pavior_core::resource::{Fields, Stored, Violation, Violations};
 pub use table::{
     CHUNK, Key, ListError, ListQuery, Listing, Rows, Table, all_set, confined, fields_of, stored_time,
 };
 pub use tasks::idempotency_sweeper;
+
+// What `keeps` names.
+#[doc(hidden)]
+pub use pavior_auth::Permit;
+#[doc(hidden)]
+pub use pavior_core::ResourceName;
+#[doc(hidden)]
+pub use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+#[doc(hidden)]
+pub use pavior_store::StoreError;
+#[doc(hidden)]
+pub use table::ConnectionTrait;
 pub use wire::{
-    Answer, Patch, close, close_cut, create, create_with, decode, delete, delete_with, get, get_with, gone,
-    list, list_across, list_query, open_page, read_request, respond, times, update, update_with,
+    Answer, close, close_cut, create, create_with, delete, delete_with, get, get_with, gone, list,
+    list_across, list_query, open_page, read_request, respond, times, update, update_with,
 };
 
 /// What every service has to keep resources.

@@ -3,8 +3,9 @@
 use pavior_core::Fault;
 use pavior_core::resource::{Stored, Violation, Violations};
 use pavior_proto::shape;
-use pavior_rpc::problem::FieldViolation;
-use pavior_rpc::validate;
+use pavior_rpc::problem::{FieldViolation, Problem};
+use pavior_rpc::{convert, validate};
+use prost::{Message, Name};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -63,4 +64,27 @@ pub fn unfit<T: Wire>(organization: &str, id: &str, fields: &T) -> Result<Violat
     let stored = Stored::new(organization, id, Uuid::nil(), OffsetDateTime::UNIX_EPOCH, fields.clone());
     let broken = broken_rules(&T::encode(&stored))?;
     Ok(broken.into_iter().chain(fields.check(organization, id)).collect())
+}
+
+/// The fields of a message, or everything that is wrong with it.
+///
+/// # Errors
+/// Fields that cannot be understood.
+pub fn decode<T: Wire>(
+    message: &T::Message,
+    scope: &Scope<'_, T::Service>,
+    before: Option<&T>,
+) -> Result<T, Error> {
+    let mut violations = Violations::new();
+    match T::decode(message, scope, before, &mut violations) {
+        Some(fields) if violations.is_empty() => Ok(fields),
+        _ => Err(Error::invalid::<T>(violations)),
+    }
+}
+
+/// What has no JSON form, such as a number that is not a number, could not be kept.
+pub(crate) fn representable<R: Message + Name>(request: &R) -> Result<(), Problem> {
+    let refuse =
+        |error| Problem::invalid_field(R::NAME, Fault::Syntax, format!("cannot be written as JSON: {error}"));
+    convert::to_json(request).map(drop).map_err(refuse)
 }

@@ -97,12 +97,17 @@ pub fn id_of<R: shape::Resource>(
 }
 
 /// The collections of a pattern, from the organization's down.
-pub(crate) fn collections(pattern: &str) -> impl Iterator<Item = &str> {
+fn collections(pattern: &str) -> impl Iterator<Item = &str> {
     pattern.split('/').step_by(2)
 }
 
+/// The collection that the resources of a type stand in.
+pub(crate) fn collection_of<T: Wire>() -> &'static str {
+    collections(<T::Message as shape::Resource>::PATTERN).last().unwrap_or_default()
+}
+
 /// The collection of the resource above, if that is not the organization.
-fn above(pattern: &str) -> Option<&str> {
+pub(crate) fn above(pattern: &str) -> Option<&str> {
     let all: Vec<&str> = collections(pattern).collect();
     match all.as_slice() {
         [_, .., above, _] => Some(above),

@@ -7,10 +7,11 @@ use pavior_core::resource::{Fields, Stored};
 use pavior_store::filter::{FieldMap, FilterError};
 use pavior_store::keyset::{KeyKind, Keyset, PositionError};
 use pavior_store::{StoreError, filter};
+pub use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ActiveModelTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait, IntoActiveModel,
-    PaginatorTrait, QueryFilter as _, QuerySelect as _, Select,
+    ActiveModelTrait as _, Condition, DbBackend, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter as _, QuerySelect as _, Select,
 };
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;

@@ -2,70 +2,31 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
-use pavior_core::name::validate_new_id;
+use pavior_core::id::validate_new_id;
 use pavior_core::page::PageTokens;
 use pavior_core::resource::{Stored, Violation, Violations};
 use pavior_proto::shape::{self, CreateRequest, DeleteRequest, GetRequest, ListRequest, UpdateRequest};
 use pavior_rpc::mask::ReadMask;
 use pavior_rpc::paging::Page;
 use pavior_rpc::problem::Problem;
-use pavior_rpc::{convert, mask, validate};
+use pavior_rpc::{convert, validate};
 use pavior_store::TxFuture;
 use prost::{Message, Name};
-use prost_types::{FieldMask, Timestamp};
+use prost_types::Timestamp;
 use serde_json::Value as Json;
 use tonic::{Request, Response, Status};
 
 use crate::change::{commit, once};
-use crate::crud::{self, Create, Delete, ErrorOf, Update};
+use crate::crud::{self, Create, Delete, ErrorOf};
 use crate::error::{Error, bracketed, field_violations};
-use crate::message::{Scope, Wire, broken_rules};
-use crate::names::{Named, collections, name, parent};
+use crate::message::{Scope, Wire, representable};
+use crate::names::{Named, collection_of, name, parent};
+use crate::patch::Patch;
 use crate::table::ListQuery;
 use crate::{ChangeContext, Done, Kernel, Service, Work};
 
 /// What a handler gives.
 pub type Answer<M> = Result<Response<M>, Status>;
-
-/// What an update request makes of a resource.
-#[derive(Debug, Clone)]
-pub struct Patch<T: Wire> {
-    /// Which resource.
-    pub update: Update,
-    message: T::Message,
-    mask: Option<FieldMask>,
-}
-
-impl<T: Wire> Patch<T> {
-    /// The fields of `stored` with those that the mask names taken from the request.
-    ///
-    /// # Errors
-    /// An immutable field that would change, or fields that cannot be understood.
-    pub fn merged(&self, service: &T::Service, stored: &Stored<T>) -> Result<T, ErrorOf<T>> {
-        let merged =
-            mask::merge(&T::encode(stored), &self.message, self.mask.as_ref()).map_err(Error::from)?;
-        // What the mask names can be within the rules, and yet too much together with what is kept.
-        broken_rules(&merged)?.into_result().map_err(Error::invalid::<T>)?;
-        let scope = Scope { service, organization: &stored.organization, parent: stored.fields.parent() };
-        Ok(decode(&merged, &scope, Some(&stored.fields))?)
-    }
-}
-
-/// The fields of a message, or everything that is wrong with it.
-///
-/// # Errors
-/// Fields that cannot be understood.
-pub fn decode<T: Wire>(
-    message: &T::Message,
-    scope: &Scope<'_, T::Service>,
-    before: Option<&T>,
-) -> Result<T, Error> {
-    let mut violations = Violations::new();
-    match T::decode(message, scope, before, &mut violations) {
-        Some(fields) if violations.is_empty() => Ok(fields),
-        _ => Err(Error::invalid::<T>(violations)),
-    }
-}
 
 /// Answers a standard `Create`.
 ///
@@ -109,7 +70,7 @@ where
     respond(answer.await)
 }
 
-/// Answers a standard `Update`.
+/// Answers a standard `Update`. With `allow_missing`, what is not there is made.
 ///
 /// # Errors
 /// Those of [`crud::update`], and malformed fields of the request.
@@ -119,7 +80,8 @@ where
     R: UpdateRequest<Resource = T::Message>,
 {
     update_with(service, request, T::encode, |work, patch: &Patch<T>| {
-        Box::pin(crud::update(work, &patch.update, |stored| patch.merged(work.service, stored)))
+        let merge = move |before: Option<&Stored<T>>| patch.merged(work, before);
+        Box::pin(crud::upsert(work, &patch.update, patch.allow_missing, merge))
     })
     .await
 }
@@ -144,9 +106,11 @@ where
         + 'static,
 {
     let (permit, request) = opened(request)?;
-    let context = ChangeContext::of(&permit, &request);
+    let of = ChangeContext::of(&permit, &request);
+    // Whether it is there decided what policy was asked.
+    let context = ChangeContext { facts: of.facts || request.allow_missing(), ..of };
     let answer = once(service, &context, async {
-        let patch = read_update::<T, R>(&permit, &request)?;
+        let patch = Patch::<T>::read(&permit, &request)?;
         commit(service, &context, encode, patch, work).await
     });
     respond(answer.await)
@@ -361,38 +325,13 @@ fn apart(a: &Violation, b: &Violation) -> bool {
 
 /// What is wrong with an id that the caller chose; an empty one is made by the server.
 fn new_id_problems<T: Wire, R: CreateRequest>(id: &str) -> Vec<Violation> {
-    let collection = collections(<T::Message as shape::Resource>::PATTERN).last().unwrap_or_default();
-    let checked = if id.is_empty() { Ok(()) } else { validate_new_id(collection, id) };
+    let checked = if id.is_empty() { Ok(()) } else { validate_new_id(collection_of::<T>(), id) };
     let fault = Fault::Pattern;
     checked
         .err()
         .map(|message| Violation { path: R::ID_FIELD.to_owned(), fault, message })
         .into_iter()
         .collect()
-}
-
-fn read_update<T, R>(permit: &Permit, request: &R) -> Result<Patch<T>, Error>
-where
-    T: Wire,
-    R: UpdateRequest<Resource = T::Message>,
-{
-    validate::request(request)?;
-    let message = request.resource().cloned().unwrap_or_default();
-    let (own_name, etag) = (shape::Resource::name(&message), shape::Resource::etag(&message).to_owned());
-    let field = format!("{}.name", R::FIELD);
-    let Named { name, parent, id } = name::<T>(permit, &field, own_name, R::ACTION)?;
-    let mask = request.update_mask().cloned();
-    // An unknown path is an error whether the resource exists or not.
-    mask::Mask::resolve(mask.as_ref(), &message)?;
-    representable(&request.without_mask())?;
-    Ok(Patch { update: Update { parent, id, name, etag }, message, mask })
-}
-
-/// What has no JSON form, such as a number that is not a number, could not be kept.
-fn representable<R: Message + Name>(request: &R) -> Result<(), Problem> {
-    let refuse =
-        |error| Problem::invalid_field(R::NAME, Fault::Syntax, format!("cannot be written as JSON: {error}"));
-    convert::to_json(request).map(drop).map_err(refuse)
 }
 
 /// The page that a request asks for.

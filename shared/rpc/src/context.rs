@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use tokio::time::Instant;
 
 /// The request's id: taken from the caller when well-formed, and always in the answer.
@@ -208,7 +208,7 @@ pub fn format_timeout(timeout: Duration) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use pavior_core::id::SeededIds;
+    use pavior_core::id_gen::SeededIds;
 
     use super::*;
 

@@ -7,6 +7,8 @@
 mod path;
 mod read;
 
+use std::collections::HashMap;
+
 use pavior_core::Fault;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, Value};
@@ -54,6 +56,31 @@ pub fn touches<'a>(paths: impl IntoIterator<Item = &'a str>, field: &str) -> boo
     let Some(field) = split(field) else { return false };
     let within = |path: &[String]| path.iter().zip(&field).all(|(a, b)| a == b);
     paths.into_iter().any(|path| path == "*" || split(path).is_some_and(|path| within(&path)))
+}
+
+/// A map of texts after an update with a mask of these paths. The map is the field `field` of the resource.
+pub fn map_after(
+    before: &HashMap<String, String>,
+    patch: HashMap<String, String>,
+    paths: &[&str],
+    field: &str,
+) -> HashMap<String, String> {
+    if paths.is_empty() {
+        return if patch.is_empty() { before.clone() } else { patch };
+    }
+    let mut after = before.clone();
+    for path in paths {
+        match split(path).as_deref() {
+            Some([all]) if all == "*" || all == field => after.clone_from(&patch),
+            Some([map, key]) if map == field => match patch.get(key) {
+                Some(value) => drop(after.insert(key.clone(), value.clone())),
+                None => drop(after.remove(key)),
+            },
+            // Of another field, or of none: then the service refuses the update.
+            _ => {}
+        }
+    }
+    after
 }
 
 /// The resource after the update: `current` with the fields that the mask names taken from `patch`. Names every

@@ -49,8 +49,8 @@ const KNOWN: &[&str] = &[
 const PATTERNS: &[(&str, &str)] = &[
     (r"^[^\x00-\x1F\x7F-\x9F]*$", "must not hold control characters"),
     (
-        "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
-        "must be 1 to 63 lower-case letters, digits or hyphens, begin with a letter and not end with a hyphen",
+        "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        "must be 1 to 63 lower-case letters, digits or hyphens, and begin and end with a letter or a digit",
     ),
     (
         "^[a-z0-9]([a-z0-9._@-]{0,126}[a-z0-9])?$",

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::component::{HealthCheck, Severity, Source};
 
+/// Why a condition does not hold before its check has answered.
+const NOT_CHECKED: &str = "not checked yet";
 /// For a check to answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -28,6 +30,13 @@ pub struct Condition {
     pub severity: Severity,
     /// Why it does not hold, for operators; nothing while it does.
     pub reason: Option<String>,
+}
+
+impl Condition {
+    /// Whether its check has answered since the start.
+    pub fn is_checked(&self) -> bool {
+        self.reason.as_deref() != Some(NOT_CHECKED)
+    }
 }
 
 /// What the checks said last.
@@ -113,7 +122,7 @@ impl Readiness {
         self.report.send_modify(|report| {
             report.ready = true;
             for check in checks {
-                report.note(check, Err("not checked yet".to_owned()));
+                report.note(check, Err(NOT_CHECKED.to_owned()));
             }
         });
         let followed = join_all(checks.iter().map(|check| self.follow(check, interval)));

@@ -53,6 +53,8 @@ enum Writes {
     Sqlite { writer: Writer, migrations: Box<ConnectOptions>, lock: Mutex<Option<pavior_files::Lock>> },
     /// Each on a connection of the pool.
     Postgres(Transactions),
+    /// None: another process may have the file.
+    Refused,
 }
 
 impl Store {
@@ -66,10 +68,35 @@ impl Store {
         } else {
             connect_postgres(config, name, &pulse, &commits).await?
         };
+        Ok(Self::new(config, name, (backend, read, writes), pulse, commits))
+    }
+
+    /// Connects for reading alone, also beside the process that has an SQLite file: makes, locks and changes nothing.
+    pub async fn connect_to_read(config: &DatabaseConfig, name: &str) -> Result<Self, StoreError> {
+        config.validate()?;
+        let (pulse, commits) = (Arc::new(Pulse::default()), watch::Sender::new(0));
+        let (backend, read, _) = if config.url.expose().starts_with("sqlite:") {
+            let mut options = options(config);
+            options.max_connections(config.max_connections).min_connections(1);
+            options.map_sqlx_sqlite_opts(|o| o.read_only(true).create_if_missing(false));
+            (DbBackend::Sqlite, Database::connect(options).await?, Writes::Refused)
+        } else {
+            connect_postgres(config, name, &pulse, &commits).await?
+        };
+        Ok(Self::new(config, name, (backend, read, Writes::Refused), pulse, commits))
+    }
+
+    fn new(
+        config: &DatabaseConfig,
+        name: &str,
+        (backend, read, writes): Connected,
+        pulse: Arc<Pulse>,
+        commits: watch::Sender<u64>,
+    ) -> Self {
         let patience = Duration::from_millis(config.acquire_timeout_ms).min(CHECK);
         let (name, history) = (name.to_owned(), History::default());
         let inner = Inner { name, backend, read, writes, pulse, patience, commits, history };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// The name given to [`Store::connect`].
@@ -134,6 +161,7 @@ impl Store {
             let (again, result) = match &self.inner.writes {
                 Writes::Sqlite { writer, .. } => writer.run(work).await?,
                 Writes::Postgres(transactions) => transactions.run(work).await?,
+                Writes::Refused => return Err(read_only().into()),
             };
             work = again;
             match result {
@@ -154,7 +182,7 @@ impl Store {
                 writer.close().await;
                 lock.lock().await.take();
             }
-            Writes::Postgres(_) => {
+            Writes::Postgres(_) | Writes::Refused => {
                 if tokio::time::timeout(CLOSE, self.inner.read.close_by_ref()).await.is_err() {
                     tracing::warn!(store = self.inner.name, "connections are still at work");
                 }
@@ -170,6 +198,7 @@ pub async fn migrate<M: MigratorTrait>(store: &Store) -> Result<(), StoreError> 
     let own = match &store.inner.writes {
         Writes::Sqlite { migrations, .. } => Some(Database::connect((**migrations).clone()).await?),
         Writes::Postgres(_) => None,
+        Writes::Refused => return Err(read_only()),
     };
     let connection = own.as_ref().unwrap_or(&store.inner.read);
     let options = TransactionOptions {
@@ -202,6 +231,10 @@ async fn known<M: MigratorTrait>(tx: &DatabaseTransaction) -> Result<(), StoreEr
         Some(foreign) => Err(StoreError::OtherVersion(format!("migration `{}`", foreign.version))),
         None => Ok(()),
     }
+}
+
+fn read_only() -> StoreError {
+    StoreError::Config("the database was opened for reading only".to_owned())
 }
 
 fn options(config: &DatabaseConfig) -> ConnectOptions {

@@ -1,6 +1,7 @@
 //! What every resource must keep to, whatever it is and whichever service keeps it: the parts that its methods call for.
 
 mod declared;
+mod missing;
 mod read;
 
 use std::collections::BTreeSet;
@@ -128,6 +129,9 @@ pub async fn check<'a>(subject: &'a Subject<'a>) {
         let declared = &resources[sample.message];
         let one = One { subject, sample, declared };
         one.changes().await;
+        if declared.parts().contains(&Part::AllowMissing) {
+            one.missing_ones_are_made_where_that_is_allowed().await;
+        }
         let ids = ["read-a", "read-b"];
         for id in ids {
             one.make(id).await;
@@ -139,7 +143,8 @@ pub async fn check<'a>(subject: &'a Subject<'a>) {
             missing: one.name("nobody"),
         };
         let reads = Reads { subject, declared, existing };
-        for part in declared.parts().into_iter().filter(|part| *part != Part::Changes) {
+        let changes = [Part::Changes, Part::AllowMissing];
+        for part in declared.parts().into_iter().filter(|part| !changes.contains(part)) {
             reads.check(part).await;
         }
         for id in ids {

@@ -23,7 +23,7 @@ pub mod repeat;
 pub use governed::governed;
 pub use harness::{PAGE_TOKEN_KEY, ServiceHarness, meter, service, user};
 pub use pavior_core::clock::{Clock, ManualClock, SystemClock};
-pub use pavior_core::id::{IdGen, SeededIds, SystemIds};
+pub use pavior_core::id_gen::{IdGen, SeededIds, SystemIds};
 pub use problem::{assert_problem, assert_refusal, fields};
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
-use pavior_core::name::validate_id_in;
+use pavior_core::id::validate_id_in;
 use pavior_core::principal::installation_name;
 use pavior_resource::Error;
 use pavior_rpc::Problem;

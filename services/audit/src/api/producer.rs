@@ -2,7 +2,7 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
-use pavior_core::name::validate_id;
+use pavior_core::id::validate_id;
 use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::audit::internal::v1 as recorder_pb;
 use pavior_rpc::{ErrorReason, Problem, Violations, audit};

@@ -17,7 +17,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::{Api, name};
-use crate::app::record::Cursor;
+use crate::app::record::{Cursor, Listed};
 use crate::app::watch::{From, Item};
 use crate::domain::codec;
 use crate::domain::record::StoredRecord;
@@ -56,11 +56,17 @@ impl Api {
         let after = query.after.as_ref().map(read_cursor).transpose()?;
         let (selection, descending) = (self.reader.select(&query.filter)?, descending(&query)?);
         // The page ends where the reader has cut it: its bytes are counted as they are read.
-        let (records, next) = self.reader.list(permit, &selection, descending, page.size, after).await?;
+        let listed = self.reader.list(permit, &selection, descending, page.size, after).await?;
+        let Listed { records, next, tree_size } = listed;
+        let total = match query.count {
+            true => Some(self.reader.count(permit, &query.filter, &selection, tree_size).await?),
+            false => None,
+        };
+        let total = total.map(|total| i32::try_from(total).unwrap_or(i32::MAX));
         let next = next.map(|cursor| page.token(&self.tokens, &write_cursor(&cursor)));
         let encoded = |record| Ok(page.fields.select(encode(permit.organization(), record)?)?);
         let records = records.into_iter().map(encoded).collect::<Result<_, Error>>()?;
-        Ok(pb::ListAuditRecordsRequest::respond(records, next.unwrap_or_default(), None))
+        Ok(pb::ListAuditRecordsRequest::respond(records, next.unwrap_or_default(), total))
     }
 
     pub(super) async fn watch(

@@ -15,6 +15,19 @@ use crate::domain::record::StoredRecord;
 use crate::error::Error;
 use crate::store::{Page, Selection};
 
+/// So many of the records that a filter matches are counted.
+const MAX_COUNTED: u64 = 100_000;
+
+/// A page of records.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) records: Vec<StoredRecord>,
+    /// Of the next page.
+    pub(crate) next: Option<Cursor>,
+    /// The size of the tree that the list is of.
+    pub(crate) tree_size: i64,
+}
+
 /// Where a page begins, and the size of the tree that the whole list is of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
@@ -41,7 +54,7 @@ impl Reader {
     }
 
     /// A page of the records that match, out of the tree that the first page was of: what is appended meanwhile does
-    /// not move anything. Returns the page and the cursor of the next one.
+    /// not move anything.
     pub(crate) async fn list(
         &self,
         permit: &Permit,
@@ -49,7 +62,7 @@ impl Reader {
         descending: bool,
         limit: u64,
         after: Option<Cursor>,
-    ) -> Result<(Vec<StoredRecord>, Option<Cursor>), Error> {
+    ) -> Result<Listed, Error> {
         let tree_size = match after {
             Some(cursor) => cursor.tree_size,
             None => self.store.checkpoint(permit).await?.map_or(0, |c| c.head.size as i64),
@@ -62,7 +75,21 @@ impl Reader {
         let page = self.page(permit, selection, range, descending, limit).await?;
         let next =
             page.records.last().filter(|_| page.more).map(|last| Cursor { last: last.index, tree_size });
-        Ok((page.records, next))
+        Ok(Listed { records: page.records, next, tree_size })
+    }
+
+    /// How many of the first `tree_size` records match: exactly without a filter, and up to [`MAX_COUNTED`] with one.
+    pub(crate) async fn count(
+        &self,
+        permit: &Permit,
+        filter: &Filter,
+        selection: &Selection,
+        tree_size: i64,
+    ) -> Result<u64, Error> {
+        match filter.is_empty() {
+            true => Ok(tree_size.unsigned_abs()),
+            false => self.store.count_records(permit, selection, tree_size, MAX_COUNTED).await,
+        }
     }
 
     /// The first records of a range that match.

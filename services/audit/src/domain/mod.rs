@@ -12,6 +12,7 @@ pub(crate) mod observed_logs;
 pub(crate) mod proof;
 pub(crate) mod record;
 pub(crate) mod tree;
+pub(crate) mod undone;
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ mod producer;
 mod record;
 mod release;
 mod tile;
+mod undone;
 
 use std::sync::Arc;
 

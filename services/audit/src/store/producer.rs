@@ -70,19 +70,32 @@ impl AuditStore {
         seq: i64,
     ) -> Result<Vec<String>, Error> {
         let db = self.store.read();
-        let epochs = producer::Entity::find().filter(producer::Column::Service.eq(service));
         let mut logs = BTreeSet::new();
-        for producer::Model { service, epoch: found, .. } in epochs.all(db).await? {
-            let after = match parse_stored::<i64>("epoch", &found)? {
-                other if other > epoch => 0,
-                other if other == epoch => seq,
-                _ => continue,
-            };
-            let producer = Producer { service, epoch: found };
+        for (producer, after) in self.epochs_after_unscoped(service, epoch, seq).await? {
             logs.extend(logs_after::<record::Entity>(db, &producer, after).await?);
             logs.extend(logs_after::<parked_event::Entity>(db, &producer, after).await?);
         }
         Ok(logs.into_iter().collect())
+    }
+
+    /// The epochs of a service from one on, each with the number after which: `seq` in that epoch, none in a later one.
+    pub(super) async fn epochs_after_unscoped(
+        &self,
+        service: &str,
+        epoch: i64,
+        seq: i64,
+    ) -> Result<Vec<(Producer, i64)>, Error> {
+        let epochs = producer::Entity::find().filter(producer::Column::Service.eq(service));
+        let mut after = Vec::new();
+        for producer::Model { service, epoch: found, .. } in epochs.all(self.store.read()).await? {
+            let number = match parse_stored::<i64>("epoch", &found)? {
+                other if other > epoch => 0,
+                other if other == epoch => seq,
+                _ => continue,
+            };
+            after.push((Producer { service, epoch: found }, number));
+        }
+        Ok(after)
     }
 }
 

@@ -7,9 +7,10 @@ use pavior_auth::Permit;
 use pavior_core::audit::{AuditClass, Effect, Status};
 use pavior_core::filter::Filter;
 use pavior_store::filter::{self, FieldMap, FilterError};
+use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
-    ActiveEnum, ColumnTrait as _, Condition, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select,
+    ActiveEnum, ColumnTrait as _, Condition, ConnectionTrait as _, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, QueryTrait as _, Select,
 };
 
 use super::AuditStore;
@@ -97,6 +98,30 @@ impl AuditStore {
             }
         }
         Ok(from)
+    }
+
+    /// How many of the first `size` records match, up to `most`.
+    pub(crate) async fn count_records(
+        &self,
+        permit: &Permit,
+        selection: &Selection,
+        size: i64,
+        most: u64,
+    ) -> Result<u64, Error> {
+        let matching = record::Entity::find()
+            .select_only()
+            .column(Column::Idx)
+            .filter(Column::Log.eq(permit.organization()))
+            .filter(Column::Idx.lt(size))
+            .filter(selection.0.clone())
+            .limit(most);
+        let counted = Query::select()
+            .expr(Expr::cust("COUNT(*)"))
+            .from_subquery(matching.into_query(), "matching")
+            .to_owned();
+        let row = self.store.read().query_one(&counted).await?;
+        let count = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default();
+        Ok(count.unsigned_abs())
     }
 
     /// Records of a range that match, at most `limit` of them and at most `max_bytes` together (but always one).

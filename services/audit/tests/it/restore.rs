@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pavior_audit::Config;
-use pavior_audit::restore::{Ledger, LogFinding};
+use pavior_audit::restore::{Ledger, LogFinding, Records};
 use pavior_audit_verifier::verify_database;
 use pavior_core::audit::{AuditClass, AuditEvent};
 use pavior_core::clock::Clock as _;
@@ -63,7 +63,8 @@ async fn log_that_was_set_back_is_refused_until_the_loss_is_accepted_and_recorde
         for part in [
             "audit log `acme` has 200 records, but 400 were signed",
             "audit log `umbrella` has 100 records, but 200 were signed",
-            "pavior restore",
+            "put the newest copy of the audit database back",
+            "`pavior restore --accept-lost-records --reason \"...\"`",
         ] {
             assert!(why.contains(part), "{why}");
         }
@@ -128,4 +129,45 @@ async fn what_was_committed_is_kept_at_an_orderly_end_and_only_signed_checkpoint
     std::fs::write(checkpoints(&fixture).join("acme.checkpoint"), forged).unwrap();
     let why = refused(&fixture).await;
     assert!(why.contains("acme.checkpoint` is not a checkpoint that the configured key"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_did_after_a_number_or_in_a_later_epoch_is_named() {
+    db::both(|db| async {
+        let fixture = Fixture::new(db);
+        let running = fixture.start_with(fixture.config()).await.unwrap();
+        let mut client = fixture.client(&running, "catalog");
+        let numbered = |n: i64| ("acme", n, event("acme", n));
+        let earlier = (1..=6).map(numbered).collect();
+        fixture.append(&mut client, "catalog", "5", earlier).await.unwrap();
+        let restored = AuditEvent { action: "platform.restore".into(), ..event("acme", 11) };
+        let later = vec![
+            ("acme", 1, restored),
+            ("umbrella", 2, event("umbrella", 10)),
+            ("umbrella", 3, event("umbrella", 12)),
+        ];
+        fixture.append(&mut client, "catalog", "6", later).await.unwrap();
+        drop(client);
+        running.stop().await;
+        let store = fixture.db.connect().await;
+        let records = Records::of(store.clone());
+        let of = async |epoch, seq| -> Vec<String> {
+            let undone = records.undone("catalog", epoch, seq).await.unwrap();
+            let kinds = undone.iter().flat_map(|kind| {
+                assert_eq!(kind.count, kind.resources.len() as u64);
+                let short = |name: &str| name.rsplit('/').next().unwrap().to_owned();
+                kind.resources
+                    .iter()
+                    .map(move |one| format!("{} {} {}", kind.log, short(&one.name), one.done.join("+")))
+            });
+            kinds.collect()
+        };
+        // Number 10 was denied, and what an operator did is nothing of the service's.
+        assert_eq!(of(5, 4).await, ["acme c5 get", "acme c6 create", "umbrella c5 create"]);
+        assert_eq!(of(6, 0).await, ["umbrella c5 create"]);
+        assert_eq!(of(6, 3).await, Vec::<String>::new());
+        assert_eq!(of(7, 0).await, Vec::<String>::new());
+        store.close().await.unwrap();
+    })
+    .await;
 }

@@ -10,7 +10,7 @@ use tonic::Request;
 use super::Api;
 use super::entity::{encode_deleted, encode_entity};
 use crate::app::{create_entity, delete_entity, update_entity};
-use crate::domain::{EntityFields, KindFields};
+use crate::domain::{EntityFields, KindFields, Stored};
 
 #[tonic::async_trait]
 impl CatalogService for Api {
@@ -66,7 +66,8 @@ impl CatalogService for Api {
 
     async fn update_entity(&self, request: Request<pb::UpdateEntityRequest>) -> Answer<pb::Entity> {
         update_with(&self.app, request, encode_entity, |work, patch: &Patch<EntityFields>| {
-            Box::pin(update_entity(work, &patch.update, |stored| patch.merged(work.service, stored)))
+            let merge = move |before: Option<&Stored<EntityFields>>| patch.merged(work, before);
+            Box::pin(update_entity(work, &patch.update, patch.allow_missing, merge))
         })
         .await
     }

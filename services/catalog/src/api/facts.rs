@@ -2,16 +2,14 @@
 
 use pavior_auth::Permit;
 use pavior_core::Fault;
-use pavior_core::ResourceName;
 use pavior_proto::pavior::catalog::v1 as catalog;
 use pavior_proto::pavior::governance::internal::v1 as facts_pb;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsService;
 use pavior_proto::shape::Request as _;
+use pavior_resource::facts::{Told, tell_facts};
 use pavior_resource::read_request;
-use pavior_rpc::facts::recall;
 use pavior_rpc::problem::Problem;
 use pavior_rpc::validate;
-use pavior_store::idempotency;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
@@ -25,22 +23,10 @@ impl ResourceFactsService for Api {
         request: Request<facts_pb::GetResourceFactsRequest>,
     ) -> Result<Response<facts_pb::ResourceFacts>, Status> {
         let (permit, request) = read_request(request)?;
-        let name = ResourceName::parse(&request.name)
-            .map_err(|error| Problem::invalid_field("name", Fault::Pattern, error.to_string()))?;
-        if name.organization() != permit.organization() {
-            return Err(
-                Problem::permission_denied(facts_pb::GetResourceFactsRequest::ACTION, &request.name).into()
-            );
-        }
-        if !request.request_id.is_empty() {
-            let facts_pb::GetResourceFactsRequest { principal, method, request_id, .. } = &request;
-            let key = idempotency::Key::new(permit.organization(), principal, method, request_id);
-            let kept = self.app.recorded_facts(&key).await.map_err(Problem::from)?;
-            if let Some(first) = recall(kept, &request.name)? {
-                return Ok(Response::new(first));
-            }
-        }
-        let mut facts = self.app.facts(&permit, &name).await.map_err(Problem::from)?;
+        let mut facts = match tell_facts(&self.app, &permit, &request).await.map_err(Problem::from)? {
+            Told::Recalled(first) => return Ok(Response::new(first)),
+            Told::Current(facts) => facts,
+        };
         if !request.message.is_empty() {
             facts.owner_changes = self.owner_changes(&permit, request).await?;
         }

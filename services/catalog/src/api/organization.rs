@@ -1,11 +1,12 @@
 //! Organizations on the wire.
 
 use pavior_core::Fault;
-use pavior_core::name::{reserved_in, validate_new_id};
+use pavior_core::id::{reserved_in, validate_new_id};
 use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
-    Answer, ChangeContext, Create, Scope, Service as _, Wire, close, decode, read_request, respond, times,
+    Answer, ChangeContext, Create, Scope, Service as _, Wire, close, decode, list_query, read_request,
+    respond, times,
 };
 use pavior_rpc::paging::Page;
 use pavior_rpc::problem::Problem;
@@ -79,9 +80,10 @@ impl Api {
         let kernel = self.app.kernel();
         let page = Page::open(&kernel.tokens, request.page_size, &request.page_token, &[Asked::PATH])?;
         let listed = async {
-            let listing = self.app.list_organizations(&permit, page.limit(), page.after.clone()).await?;
+            let query = list_query(&request, None, &page)?;
+            let listing = self.app.list_organizations(&permit, &query).await?;
             let rows = listing.rows.iter().map(OrganizationFields::encode).zip(listing.positions);
-            Ok::<_, Error>(close::<Asked>(kernel, &page, rows.collect(), None)?)
+            Ok::<_, Error>(close::<Asked>(kernel, &page, rows.collect(), listing.total)?)
         };
         respond(listed.await)
     }

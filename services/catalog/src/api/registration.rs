@@ -1,7 +1,7 @@
 //! `pavior.catalog.internal.v1.RegistrationService`.
 
 use pavior_core::Fault;
-use pavior_core::name::validate_new_id;
+use pavior_core::id::validate_new_id;
 use pavior_proto::pavior::catalog::internal::v1 as registration_pb;
 use pavior_proto::pavior::catalog::internal::v1::registration_service_server::RegistrationService;
 use pavior_proto::pavior::catalog::v1 as pb;

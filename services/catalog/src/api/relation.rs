@@ -3,7 +3,7 @@
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
-    Answer, Error as ResourceError, Service as _, close, name, open_page, read_request, respond,
+    Answer, Error as ResourceError, Service as _, close, list_query, name, open_page, read_request, respond,
 };
 use tonic::Request;
 
@@ -28,10 +28,11 @@ impl Api {
         let listed = async {
             let entity = name::<EntityFields>(&permit, "parent", &request.parent, Asked::ACTION)?;
             let page = open_page(&kernel.tokens, &request).map_err(ResourceError::from)?;
-            let found = self.app.list_relations(&permit, &entity, page.after.as_ref(), page.limit()).await?;
+            let query = list_query(&request, None, &page)?;
+            let (found, total) = self.app.list_relations(&permit, &entity, &query).await?;
             let encoded =
                 found.into_iter().map(|(seen, at)| (encode_relation(&seen, permit.organization()), at));
-            Ok::<_, Error>(close::<Asked>(kernel, &page, encoded.collect(), None)?)
+            Ok::<_, Error>(close::<Asked>(kernel, &page, encoded.collect(), total)?)
         };
         respond(listed.await)
     }

@@ -87,20 +87,22 @@ pub(crate) async fn create_entity(
     view(work, crud::create(work, command).await?).await
 }
 
-/// Changes an entity. Of one that a project manages, what the project sets is left to the project.
+/// Changes an entity, or makes it where that is allowed. Of one that a project manages, what the project sets is left to
+/// the project.
 pub(crate) async fn update_entity(
     work: &Work<'_, App>,
     command: &Update,
-    merge: impl Fn(&Stored<EntityFields>) -> Result<EntityFields, Error> + Send + Sync,
+    allow_missing: bool,
+    merge: impl Fn(Option<&Stored<EntityFields>>) -> Result<EntityFields, Error> + Send + Sync,
 ) -> Result<Done<EntityView>, Error> {
-    let merge = |before: &Stored<EntityFields>| {
+    let merge = |before: Option<&Stored<EntityFields>>| {
         let after = merge(before)?;
-        if !before.fields.same_declaration(&after) {
+        if let Some(before) = before.filter(|before| !before.fields.same_declaration(&after)) {
             refuse_managed(before)?;
         }
         Ok(after)
     };
-    view(work, crud::update(work, command, merge).await?).await
+    view(work, crud::upsert(work, command, allow_missing, merge).await?).await
 }
 
 /// Deletes an entity, and gives it as it was.
@@ -226,18 +228,23 @@ impl App {
         keys.iter().map(wanted).collect()
     }
 
-    /// A page of the relations of an entity, those that others declare of it included. Each comes with its position.
+    /// A page of the relations of an entity, those that others declare of it included. Each comes with its position, and
+    /// all with how many there are on all pages, when that was asked.
     pub(crate) async fn list_relations(
         &self,
         permit: &Permit,
         entity: &Named,
-        after: Option<&Json>,
-        limit: u64,
-    ) -> Result<Vec<(SeenRelation, Json)>, Error> {
+        query: &ListQuery,
+    ) -> Result<(Vec<(SeenRelation, Json)>, Option<u64>), Error> {
         let Named { parent: kind, id, name } = entity;
         let stored = crud::get::<EntityFields>(self, permit, kind, id, name).await?;
-        let found = self.read().relations_after(permit, &stored, after, limit).await;
-        Ok(found.map_err(ResourceError::from)?)
+        let reader = self.read();
+        let total = match query.count {
+            true => Some(reader.count_relations(permit, &stored).await?),
+            false => None,
+        };
+        let found = reader.relations_after(permit, &stored, query.after.as_ref(), query.limit).await;
+        Ok((found.map_err(ResourceError::from)?, total))
     }
 
     /// Lists entities with their relations: a query for the page, and two for each chunk of it. The page ends where it

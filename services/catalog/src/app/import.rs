@@ -9,11 +9,11 @@ use pavior_core::audit::Affected;
 use pavior_proto::pavior::catalog::v1::{CreateEntityRequest, UpdateEntityRequest};
 use pavior_proto::pavior::governance::internal::v1 as pb;
 use pavior_proto::shape::Request as _;
+use pavior_resource::facts::{facts_of_target, group_or_nobody};
 use pavior_resource::{AuditEntry, ChangeContext, Done, Work, run, unfit};
 use pavior_rpc::facts::still_hold;
 use prost::Message;
 
-use super::facts::{facts_of_target, group_or_nobody};
 use super::import_document::{
     ImportCounts, ImportDocument, MAX_VIOLATIONS, Read, documents_invalid, entities, read_blocking,
 };
@@ -102,8 +102,8 @@ fn owner_changes(
         let before = existing.get(&entity.key());
         Some(OwnerChange {
             exists: before.is_some(),
-            before: before.map(|before| group_or_nobody(before.owner.clone())).unwrap_or_default(),
-            after: group_or_nobody(within.unwrap_or_else(|| fields.owner.clone())),
+            before: before.map_or("", |before| group_or_nobody(&before.owner)).to_owned(),
+            after: group_or_nobody(within.as_deref().unwrap_or(&fields.owner)).to_owned(),
         })
     });
     changes.collect()
@@ -144,7 +144,7 @@ async fn import(work: &Work<'_, App>, read: &[Read]) -> Result<Done<ImportCounts
     if !work.permit.facts().is_empty() {
         let kinds = kinds.iter().map(|(id, kind)| (id.as_str(), &kind.fields)).collect();
         let changes = owner_changes(work.permit.organization(), &described, &kinds, &existing);
-        let mut facts = facts_of_target(&db(work), work.permit).await?.unwrap_or_default();
+        let mut facts = facts_of_target::<App>(work.tx, work.permit).await?.unwrap_or_default();
         facts.owner_changes = changes.into_iter().map(Into::into).collect();
         still_hold(work.permit.facts(), &facts).map_err(pavior_resource::Error::Problem)?;
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use pavior_auth::Permit;
 use pavior_core::principal::INSTALLATION;
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_resource::facts::facts_of_target;
 use pavior_resource::{Kernel, Service, Work};
 use pavior_store::Tx;
 
@@ -83,7 +84,7 @@ impl Service for App {
     }
 
     async fn facts(&self, tx: &Tx, permit: &Permit) -> Result<Option<ResourceFacts>, Error> {
-        facts::facts_of_target(&Db::new(tx), permit).await
+        Ok(facts_of_target::<Self>(tx, permit).await?)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Organizations.
 
 use pavior_auth::Permit;
-use pavior_core::filter::Filter;
 use pavior_core::principal::{INSTALLATION, PrincipalKind, installation_name};
 use pavior_resource::crud::unique;
 use pavior_resource::{
@@ -33,20 +32,11 @@ impl App {
     pub(crate) async fn list_organizations(
         &self,
         permit: &Permit,
-        limit: u64,
-        after: Option<crate::json::Json>,
+        query: &ListQuery,
     ) -> Result<Listing<OrganizationFields>, Error> {
-        let query = ListQuery {
-            parent: None,
-            filter: Filter::And(Vec::new()),
-            order: Vec::new(),
-            limit,
-            after,
-            count: false,
-        };
         let own = permit.principal().organization.as_str();
         let only = (!looks_after_all(permit)).then_some(own);
-        Ok(self.read().organizations_page(permit, only, &query).await.map_err(ResourceError::from)?)
+        Ok(self.read().organizations_page(permit, only, query).await.map_err(ResourceError::from)?)
     }
 }
 

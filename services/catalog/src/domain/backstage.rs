@@ -3,7 +3,7 @@
 use pavior_core::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
-use pavior_core::name::reserved_in;
+use pavior_core::id::reserved_in;
 
 use super::entity::{self, EntityFields, Link, MAX_DECLARED};
 use super::reference::{self, EntityKey, GROUP, NAMESPACE_ANNOTATION, USER};

@@ -109,7 +109,7 @@ fn parse_name(text: &str, organization: &str) -> Result<EntityKey, String> {
 /// The id of the user whom other tools call `name`. Users are in no namespace, and names are compared without case.
 pub(crate) fn user_id(name: &str) -> Result<String, String> {
     let id = name.to_ascii_lowercase();
-    match pavior_core::name::validate_id_in("users", &id) {
+    match pavior_core::id::validate_id_in("users", &id) {
         Ok(()) => Ok(id),
         Err(error) => Err(format!("`{}` cannot be a user's name: {error}", shown(name))),
     }

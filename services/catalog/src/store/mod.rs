@@ -36,8 +36,6 @@ pub(crate) struct Db<'a, C> {
 
 /// Queries outside of a transaction.
 pub(crate) type Reader<'a> = Db<'a, DatabaseConnection>;
-/// Queries in a transaction.
-pub(crate) type Tx<'a> = Db<'a, pavior_store::Tx>;
 
 /// Applies the migrations that are missing.
 pub(crate) async fn migrate(store: &Store) -> Result<(), StoreError> {

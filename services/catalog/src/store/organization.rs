@@ -7,8 +7,8 @@ use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
 use sea_orm::sea_query::LockType;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
 };
 
 use super::Db;
@@ -80,19 +80,24 @@ impl<C: ConnectionTrait> Db<'_, C> {
     ) -> Result<Listing<OrganizationFields>, ListError> {
         confined(permit, INSTALLATION)?;
         debug_assert_eq!(query.filter, Filter::And(Vec::new()));
-        let mut select =
-            organization::Entity::find().order_by_asc(organization::Column::Id).limit(query.limit);
+        let mut select = organization::Entity::find();
         if let Some(only) = only {
             select = select.filter(organization::Column::Id.eq(only));
         }
+        let connection = self.rows.connection();
+        let total = match query.count {
+            true => Some(select.clone().count(connection).await.map_err(StoreError::from)?),
+            false => None,
+        };
         if let Some(after) = &query.after {
             let id = after.get(0).and_then(serde_json::Value::as_str);
             let id = id.ok_or(ListError::Position(pavior_store::keyset::PositionError))?;
             select = select.filter(organization::Column::Id.gt(id));
         }
-        let rows = select.all(self.rows.connection()).await.map_err(StoreError::from)?;
+        let select = select.order_by_asc(organization::Column::Id).limit(query.limit);
+        let rows = select.all(connection).await.map_err(StoreError::from)?;
         let rows = rows.into_iter().map(OrganizationFields::read).collect::<Result<Vec<_>, _>>()?;
         let positions = rows.iter().map(|row| serde_json::json!([row.id])).collect();
-        Ok(Listing { rows, positions, total: None })
+        Ok(Listing { rows, positions, total })
     }
 }

@@ -6,10 +6,10 @@ use pavior_auth::Permit;
 use pavior_resource::{ListError, confined};
 use pavior_store::StoreError;
 use pavior_store::keyset::Keyset;
-use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait as _, Query, SimpleExpr};
+use sea_orm::sea_query::{Alias, Condition, Expr, ExprTrait as _, Query, SimpleExpr, UnionType};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    QuerySelect as _, QueryTrait as _,
 };
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
@@ -97,6 +97,26 @@ impl<C: ConnectionTrait> Db<'_, C> {
             (SeenRelation { relation, target, resolved }, position)
         });
         Ok(found.collect())
+    }
+
+    /// How many relations an entity has on both sides. One that both have declared is one.
+    pub(crate) async fn count_relations(
+        &self,
+        permit: &Permit,
+        entity: &Stored<EntityFields>,
+    ) -> Result<u64, StoreError> {
+        let of = |side: Side| {
+            let select = relation::Entity::find().select_only().columns(side.columns());
+            let own = relation::Column::Organization.eq(permit.organization());
+            select.filter(own).filter(side.of(entity)).into_query()
+        };
+        let mut both = of(Side::Declared);
+        both.union(UnionType::Distinct, of(Side::OfOthers));
+        let counted =
+            Query::select().expr(Expr::cust("COUNT(*)")).from_subquery(both, "both_sides").to_owned();
+        let row = self.rows.connection().query_one(&counted).await?;
+        let count = row.map(|row| row.try_get_by_index::<i64>(0)).transpose()?.unwrap_or_default();
+        Ok(count.unsigned_abs())
     }
 
     /// The first relations of one side after a position. Each side has an index in this order.

@@ -26,6 +26,9 @@ use crate::domain::{
     ResourceTypeFields, Stored, TemplateFields, UserFields, VersionFields, builtin,
 };
 
+/// Queries in a transaction.
+type Tx<'a> = Db<'a, pavior_store::Tx>;
+
 struct World {
     store: Store,
     clock: Arc<ManualClock>,

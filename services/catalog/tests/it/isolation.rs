@@ -9,7 +9,7 @@ use serde_json::json;
 use tonic::Code;
 
 use crate::support::{World, create_component};
-use pavior_testkit::assert_problem;
+use pavior_testkit::{assert_problem, fields};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_another_organization_are_denied_whether_they_exist_or_not() {
@@ -197,17 +197,17 @@ async fn facts_are_of_the_resource_or_of_what_is_above_it() {
         assert_eq!((absent.exists, absent.name.as_str()), (false, "organizations/acme/kinds/component"));
         let group = facts("/groups/team").await;
         assert_eq!((group.exists, group.r#type.as_str()), (true, "identity.pavior.dev/Group"));
-        let foreign = facts("/projects/shop/environments/dev").await;
-        assert_eq!((foreign.exists, foreign.name.as_str()), (false, "organizations/acme"));
-        assert_eq!(foreign.r#type, "identity.pavior.dev/Organization");
+        let member = facts("/groups/nobody/memberships/alice").await;
+        assert_eq!((member.exists, member.name.as_str()), (false, "organizations/acme"));
+        assert_eq!(member.r#type, "identity.pavior.dev/Organization");
         assert!(facts("").await.exists);
-        let bad = facts_pb::GetResourceFactsRequest { name: "nonsense".into(), ..Default::default() };
-        assert_problem(
-            world.facts.clone().get_resource_facts(world.alice(bad)).await,
-            Code::InvalidArgument,
-            "INVALID_FIELD",
-            &[],
-        );
+        for bad in ["nonsense", "organizations/acme/projects/shop", "organizations/acme/kinds/component/x/y"]
+        {
+            let bad = facts_pb::GetResourceFactsRequest { name: bad.into(), ..Default::default() };
+            let refused = world.facts.clone().get_resource_facts(world.alice(bad)).await;
+            let problem = assert_problem(refused, Code::InvalidArgument, "INVALID_FIELD", &[]);
+            assert_eq!(fields(&problem), ["name"]);
+        }
     })
     .await;
 }

@@ -27,7 +27,12 @@ fn seen(relations: &[pb::entity::Relation]) -> Vec<String> {
 }
 
 fn list(parent: &str, page_size: i32, page_token: String) -> pb::ListEntityRelationsRequest {
-    pb::ListEntityRelationsRequest { parent: parent.to_owned(), page_size, page_token }
+    pb::ListEntityRelationsRequest {
+        parent: parent.to_owned(),
+        page_size,
+        page_token,
+        return_total_size: true,
+    }
 }
 
 /// Everything that the pages of this size hold.
@@ -40,6 +45,7 @@ async fn all(world: &World, id: &str, page_size: i32) -> Vec<String> {
         found.extend(seen(&page.relations));
         token = page.next_page_token;
         if token.is_empty() {
+            assert_eq!(page.total_size.map(|total| total as usize), Some(found.len()));
             return found;
         }
     }

@@ -5,6 +5,7 @@ use pavior_auth::{Grant, INTERNAL_TOKEN};
 use pavior_core::audit::{DecisionRef, Effect};
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::pavior::governance::internal::v1 as facts_pb;
+use pavior_proto::pavior::identity::v1 as identity_pb;
 use pavior_rpc::facts::fingerprint;
 use pavior_rpc::governance;
 use pavior_testkit::conformance::{self, Existing, Sample, Subject};
@@ -15,7 +16,7 @@ use serde_json::{Value as Json, json};
 use tonic::Code;
 
 use crate::support::{World, create_component, principal, uuid};
-use pavior_testkit::assert_problem;
+use pavior_testkit::{assert_problem, fields};
 
 const ROLE: &str = "catalog";
 const ACME: &str = "organizations/acme";
@@ -402,6 +403,44 @@ async fn what_was_decided_on_facts_that_have_changed_is_refused() {
         bare.import_entities(decided_on(&world, ACME, &import, &of_import, imports)).await.unwrap();
         let of_delete = facts(&entity.name, &delete, Vec::new()).await;
         bare.delete_entity(decided_on(&world, &entity.name, &delete, &of_delete, remove)).await.unwrap();
+    })
+    .await;
+}
+
+/// Whoever may only update does not create what was deleted since the decision, and the other way round.
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_it_is_there_is_looked_at_again_before_it_is_made_or_changed() {
+    db::both(|db| async {
+        let world = World::ready(db).await;
+        let method = "/pavior.identity.v1.IdentityService/UpdateGroup";
+        let name = format!("{ACME}/groups/team");
+        let group =
+            identity_pb::Group { name: name.clone(), display_name: "Team".into(), ..Default::default() };
+        let update =
+            identity_pb::UpdateGroupRequest { group: Some(group), allow_missing: true, ..Default::default() };
+        let facts = async || {
+            let ask = facts_pb::GetResourceFactsRequest { name: name.clone(), ..Default::default() };
+            fingerprint(world.facts.clone().get_resource_facts(world.alice(ask)).await.unwrap().get_ref())
+        };
+        let mut identity = world.bare.identity.clone();
+        let mut call = async |facts: &str| {
+            identity.update_group(decided_on(&world, &name, method, facts, update.clone())).await
+        };
+        let absent = facts().await;
+        call(&absent).await.unwrap();
+        let present = facts().await;
+        assert_ne!(present, absent);
+        assert_problem(call(&absent).await, Code::Aborted, "FACTS_CHANGED", &[]);
+        call(&present).await.unwrap();
+        let delete = identity_pb::DeleteGroupRequest { name: name.clone(), ..Default::default() };
+        world.client.identity.clone().delete_group(world.alice(delete)).await.unwrap();
+        assert_problem(call(&present).await, Code::Aborted, "FACTS_CHANGED", &[]);
+        // A name that nothing new can have is refused at the name.
+        let group = identity_pb::Group { name: format!("{ACME}/groups/everyone"), ..Default::default() };
+        let reserved = identity_pb::UpdateGroupRequest { group: Some(group), ..update.clone() };
+        let refused = world.client.identity.clone().update_group(world.alice(reserved)).await;
+        let problem = assert_problem(refused, Code::InvalidArgument, "INVALID_FIELD", &[]);
+        assert_eq!(fields(&problem), ["group.name"]);
     })
     .await;
 }

@@ -232,7 +232,8 @@ impl PostgresDriver {
                 Lookup::Identity(identity) => identity == database,
                 Lookup::Key(key) => *key == comment.key,
             };
-            wanted && comment.organization == context.organization
+            // As by the files: what another resource has by now under the same name is not what is looked for.
+            wanted && comment.organization == context.organization && comment.resource == context.resource
         });
         Ok(found.map(|(database, comment)| {
             let Comment { organization, resource, key, .. } = comment;

@@ -19,6 +19,7 @@ use crate::config::DriversConfig;
 use crate::files;
 use crate::inputs::slug;
 use crate::ledger::{Ledger, LedgerEntry, Rollback};
+use crate::place::below;
 
 /// The driver.
 pub(crate) struct SqliteDriver {
@@ -33,16 +34,11 @@ fn internal<E: std::fmt::Display>(message: &'static str) -> impl Fn(E) -> Failur
     }
 }
 
-/// The identity is a path below the folder of its organization.
-fn check_owner(context: &CallContext, identity: &str) -> Result<(), Failure> {
-    if identity.starts_with(&format!("{}/", context.organization)) && !identity.contains("..") {
-        return Ok(());
-    }
-    Err(Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")))
-}
-
-fn file(root: &Path, identity: &str) -> PathBuf {
-    root.join(format!("{identity}.db"))
+/// Where the database of an organization is: its identity is the organization's name, and one below it.
+fn file(root: &Path, organization: &str, identity: &str) -> Result<PathBuf, Failure> {
+    let own = identity.strip_prefix(organization).and_then(|name| name.strip_prefix('/'));
+    own.and_then(|name| below(root, &[organization, name], ".db"))
+        .ok_or_else(|| Failure::new(FailureCode::NotFound, format!("database `{identity}` does not exist")))
 }
 
 impl SqliteDriver {
@@ -56,12 +52,11 @@ impl SqliteDriver {
         Ok(Self { ledger, root })
     }
 
-    fn path(&self, identity: &str) -> PathBuf {
-        file(&self.root, identity)
+    fn path(&self, entry: &LedgerEntry) -> Result<PathBuf, Failure> {
+        file(&self.root, &entry.organization, &entry.identity)
     }
 
-    fn success(&self, entry: &LedgerEntry) -> Success {
-        let path = self.path(&entry.identity);
+    fn success(entry: &LedgerEntry, path: &Path) -> Success {
         let outputs = json!({ "engine": "sqlite", "database": entry.identity });
         let secrets = Secrets::new().with("url", format!("sqlite://{}?mode=rw", path.display()));
         Success { identity: entry.identity.clone(), outputs, secrets, state: json!({}) }
@@ -71,9 +66,6 @@ impl SqliteDriver {
         let _lock = self.ledger.lock(context).await?;
         let before = self.ledger.replay(context, &request.inputs)?;
         let inputs = INPUTS.read(&request.inputs)?;
-        if pavior_core::name::validate_id(&context.organization).is_err() {
-            return Err(Failure::new(FailureCode::InvalidArgument, "the organization is not a name"));
-        }
         let prior = request
             .prior
             .as_ref()
@@ -85,12 +77,11 @@ impl SqliteDriver {
             let digest = sha256_hex(format!("{}\0{}", context.resource, context.idempotency_key).as_bytes());
             format!("{}/{name}-{}", context.organization, &digest[..12])
         });
-        check_owner(context, &identity)?;
+        let path = file(&self.root, &context.organization, &identity)?;
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
-        let path = self.path(&identity);
         let made = if path.is_file() { Ok(()) } else { self.create(&path).await };
         match made.and_then(|()| self.ledger.complete(&mut intent)) {
-            Ok(()) => Ok(self.success(&intent.entry)),
+            Ok(()) => Ok(Self::success(&intent.entry, &path)),
             Err(failure) => Err(self.ledger.roll_back(intent, failure, self).await),
         }
     }
@@ -116,7 +107,6 @@ impl SqliteDriver {
         let _lock = self.ledger.lock(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
         let Some(entry) = self.ledger.entry(context, &found.identity)? else { return Ok(Success::default()) };
-        check_owner(context, &entry.identity)?;
         self.remove(&entry).await?;
         self.ledger.forget(&entry)?;
         Ok(Success::default())
@@ -127,8 +117,9 @@ impl SqliteDriver {
         let Some(entry) = self.ledger.entry(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let seen = match (self.path(&entry.identity).is_file(), entry.ready) {
-            (true, _) => Observation::Found(Found::from(self.success(&entry))),
+        let path = self.path(&entry)?;
+        let seen = match (path.is_file(), entry.ready) {
+            (true, _) => Observation::Found(Found::from(Self::success(&entry, &path))),
             (false, false) => Observation::Absent,
             (false, true) => Observation::Partial {
                 identity: Some(entry.identity.clone()),
@@ -143,7 +134,7 @@ impl SqliteDriver {
 #[async_trait]
 impl Rollback for SqliteDriver {
     async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
-        let path = self.path(&entry.identity);
+        let path = self.path(entry)?;
         for suffix in ["", "-wal", "-shm", "-journal"] {
             let mut file = path.clone().into_os_string();
             file.push(suffix);
@@ -200,7 +191,10 @@ impl Driver for SqliteDriver {
 
     async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         let root = self.root.clone();
-        self.ledger.list(request, move |entry| file(&root, &entry.identity).is_file()).await
+        let exists = move |entry: &LedgerEntry| {
+            file(&root, &entry.organization, &entry.identity).is_ok_and(|path| path.is_file())
+        };
+        self.ledger.list(request, exists).await
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {

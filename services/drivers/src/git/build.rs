@@ -333,7 +333,8 @@ impl Git {
 /// A link is in no digest, so it is in no skeleton.
 fn plain(directory: &Path) -> Result<(), Failure> {
     let mut entries = walkdir::WalkDir::new(directory).into_iter().flatten();
-    if entries.any(|entry| entry.path_is_symlink()) {
+    let plain = |kind: std::fs::FileType| kind.is_file() || kind.is_dir();
+    if entries.any(|entry| entry.path_is_symlink() || !plain(entry.file_type())) {
         let message = "a skeleton holds plain files only, no links";
         return Err(Failure::new(FailureCode::InvalidArgument, message));
     }

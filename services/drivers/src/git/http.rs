@@ -29,7 +29,7 @@ use super::account::Account;
 use super::answer::{Answer, Feed, TooLarge, drain};
 use super::push::Commands;
 use super::room::{Room, Rooms};
-use super::{Git, Repositories, is_name, push};
+use super::{Git, Repositories, push};
 use crate::child::{self, Work};
 use crate::config::GitConfig;
 
@@ -124,10 +124,8 @@ impl Backend {
         query: &str,
         request: Request,
     ) -> Response {
-        let path = repository
-            .strip_suffix(".git")
-            .filter(|name| is_name(name) && is_name(organization))
-            .map(|name| self.repositories.path(organization, name));
+        let path =
+            repository.strip_suffix(".git").and_then(|name| self.repositories.path(organization, name).ok());
         // Before the password is checked: that starts a process too, and anybody may ask for it.
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down");

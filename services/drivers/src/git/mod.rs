@@ -27,6 +27,7 @@ use crate::config::{DriversConfig, GitConfig};
 use crate::files;
 use crate::inputs::{Declared, NAME, slug};
 use crate::ledger::{Ledger, LedgerEntry, Rollback};
+use crate::place::below;
 pub(crate) use build::Git;
 pub(crate) use http::router;
 
@@ -47,8 +48,12 @@ impl Repositories {
         Self { root: config.data_dir.join("repositories"), public_url }
     }
 
-    fn path(&self, organization: &str, name: &str) -> PathBuf {
-        self.root.join(organization).join(format!("{name}.git"))
+    fn path(&self, organization: &str, name: &str) -> Result<PathBuf, Failure> {
+        let path = below(&self.root, &[organization, name], ".git");
+        path.filter(|_| is_name(organization) && is_name(name)).ok_or_else(|| {
+            let message = format!("`{organization}/{name}` is not the name of a repository");
+            Failure::new(FailureCode::InvalidArgument, message)
+        })
     }
 
     /// The directories of all repositories.
@@ -77,15 +82,14 @@ impl Repositories {
         let below = below.unwrap_or_else(|| format!("{repository}.git"));
         let (owner, name) = below.split_once('/')?;
         let name = name.strip_suffix(".git")?;
-        let known = owner == organization && is_name(name) && is_name(owner);
-        let path = self.path(owner, name);
-        (known && path.is_dir()).then_some(path)
+        let path = self.path(owner, name).ok()?;
+        (owner == organization && path.is_dir()).then_some(path)
     }
 }
 
 /// Ids as `pavior_core::name` allows them: nothing that a path or a command line could take for something else.
-pub(crate) fn is_name(text: &str) -> bool {
-    pavior_core::name::validate_id(text).is_ok()
+fn is_name(text: &str) -> bool {
+    pavior_core::id::validate_id(text).is_ok()
 }
 
 static INPUTS: Declared<Inputs> = Declared::new();
@@ -167,7 +171,7 @@ impl GitDriver {
     async fn success(&self, entry: &LedgerEntry) -> Result<Success, Failure> {
         let data: Data = serde_json::from_value(entry.data.clone())
             .map_err(|_| Failure::new(FailureCode::Internal, "the driver's state is damaged"))?;
-        let path = self.repositories.path(&entry.organization, &data.name);
+        let path = self.repositories.path(&entry.organization, &data.name)?;
         let commit = self.git.head(&path, &data.default_branch).await?;
         let outputs = json!({
             "name": format!("{}/{}", entry.organization, data.name),
@@ -189,9 +193,6 @@ impl GitDriver {
         let _lock = self.ledger.lock(context).await?;
         self.ledger.replay(context, &request.inputs)?;
         let inputs = INPUTS.read(&request.inputs)?;
-        if !is_name(&context.organization) {
-            return Err(Failure::new(FailureCode::InvalidArgument, "the organization is not a name"));
-        }
         let name = Self::name(context, &inputs);
         let identity = format!("{}/{name}", context.organization);
         if let Some(prior) =
@@ -200,7 +201,7 @@ impl GitDriver {
             let message = format!("repository `{}` cannot become `{identity}` in place", prior.identity);
             return Err(Failure::new(FailureCode::Unsupported, message));
         }
-        let path = self.repositories.path(&context.organization, &name);
+        let path = self.repositories.path(&context.organization, &name)?;
         let existed = path.is_dir();
         self.may_take(context, &request, &identity, existed.then_some(&*path)).await?;
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
@@ -365,7 +366,7 @@ impl GitDriver {
 impl Rollback for GitDriver {
     async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
         let Some(name) = own_name(entry) else { return Ok(()) };
-        let path = self.repositories.path(&entry.organization, name);
+        let path = self.repositories.path(&entry.organization, name)?;
         let grave = self.repositories.root.join(".building").join(format!("{name}-gone"));
         build::remove(&path, &grave).map_err(build::io("removed"))
     }
@@ -382,7 +383,8 @@ fn own_name(entry: &LedgerEntry) -> Option<&str> {
 }
 
 fn exists(repositories: &Repositories, entry: &LedgerEntry) -> bool {
-    own_name(entry).is_some_and(|name| repositories.path(&entry.organization, name).is_dir())
+    let path = own_name(entry).map(|name| repositories.path(&entry.organization, name));
+    path.is_some_and(|path| path.is_ok_and(|path| path.is_dir()))
 }
 
 /// A skeleton's directory strictly below one of the roots, links followed.

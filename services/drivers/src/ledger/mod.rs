@@ -30,10 +30,21 @@ pub(crate) use intent::{Intent, Rollback};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct KeyUse {
     pub(crate) organization: String,
+    /// Empty in records of before it stood in them.
+    #[serde(default)]
+    resource: String,
     pub(crate) identity: String,
     digest: String,
     /// The result of an action; applies find theirs on the thing.
     pub(crate) result: Option<Value>,
+}
+
+impl KeyUse {
+    /// Whether a call for this resource used it.
+    fn is_of(&self, context: &CallContext) -> bool {
+        let of_resource = self.resource.is_empty() || self.resource == context.resource;
+        of_resource && self.organization == context.organization
+    }
 }
 
 /// A thing that exists, or is being made.
@@ -238,7 +249,7 @@ impl Ledger {
     pub(crate) fn replay(&self, context: &CallContext, inputs: &Value) -> Result<Option<KeyUse>, Failure> {
         let used = self.key_use(&context.idempotency_key)?;
         match used {
-            Some(used) if used.organization != context.organization || used.digest != self.digest(inputs) => {
+            Some(used) if !used.is_of(context) || used.digest != self.digest(inputs) => {
                 let message = "the idempotency key was used with other inputs";
                 Err(Failure::new(FailureCode::InvalidArgument, message))
             }
@@ -264,6 +275,7 @@ impl Ledger {
     ) -> Result<(), Failure> {
         let used = KeyUse {
             organization: context.organization.clone(),
+            resource: context.resource.clone(),
             identity: identity.to_owned(),
             digest: self.digest(inputs),
             result,
@@ -307,13 +319,12 @@ impl Ledger {
                 .filter(|entry| entry.resource == context.resource)
                 .map(|entry| KeyUse {
                     organization: entry.organization,
+                    resource: entry.resource,
                     identity: entry.identity,
                     digest: String::new(),
                     result: None,
                 })),
-            Lookup::Key(key) => {
-                Ok(self.key_use(key)?.filter(|used| used.organization == context.organization))
-            }
+            Lookup::Key(key) => Ok(self.key_use(key)?.filter(|used| used.is_of(context))),
         }
     }
 
@@ -396,6 +407,11 @@ mod tests {
         let call = call("r", "make");
         let mut intent = ledger.intend(&call, "t", "x", &asked()).unwrap();
         ledger.complete(&mut intent).unwrap();
+        let other = self::call("other", "make");
+        for lookup in [Lookup::Key("make".to_owned()), Lookup::Identity("x".to_owned())] {
+            assert!(ledger.find(&call, &lookup).unwrap().is_some());
+            assert!(ledger.find(&other, &lookup).unwrap().is_none(), "it is another resource's");
+        }
         let mut entry = intent.entry;
         ledger.mark_removing(&mut entry).unwrap();
         assert!(!ledger.owner("x").unwrap().unwrap().ready);

@@ -124,7 +124,12 @@ pub(super) fn collect(
         let source = find(workspace, artifact)?;
         let file_name = source.file_name().map(PathBuf::from).unwrap_or_default();
         let staged = staging.path().join(&artifact.name);
-        let (sha256, size) = copy(&source, &staged).map_err(io(&artifact.name))?;
+        let (sha256, size) = copy(&source, &staged).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidInput => {
+                Failure::new(FailureCode::WorkFailed, format!("artifact `{}`: {error}", artifact.name))
+            }
+            _ => io(&artifact.name)(error),
+        })?;
         let path = place.join(sha256.hex()).join(file_name);
         let _held = store_lock.hold();
         put(&staged, &path, sha256).map_err(io(&artifact.name))?;

@@ -50,18 +50,19 @@ fn tree(artifact: &ArtifactLocation, pieces: &mut Pieces) -> std::io::Result<Dig
     for entry in walkdir::WalkDir::new(&artifact.root).min_depth(1).sort_by_file_name() {
         let entry = entry.map_err(std::io::Error::other)?;
         let relative = entry.path().strip_prefix(&artifact.root).map_err(std::io::Error::other)?;
-        let metadata = entry.metadata().map_err(std::io::Error::other)?;
         let mut header = tar::Header::new_gnu();
-        let executable = metadata.is_dir() || metadata.permissions().mode() & 0o111 != 0;
-        header.set_mode(if executable { 0o755 } else { 0o644 });
-        if metadata.is_dir() {
+        if entry.file_type().is_dir() {
             header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
             header.set_size(0);
             archive.append_data(&mut header, relative, std::io::empty())?;
-        } else if metadata.is_file() {
+        } else {
+            let file = open_file(entry.path())?;
+            let metadata = file.metadata()?;
             header.set_entry_type(tar::EntryType::Regular);
+            header.set_mode(if metadata.permissions().mode() & 0o111 != 0 { 0o755 } else { 0o644 });
             header.set_size(metadata.len());
-            let mut reader = HashingReader { file: open_file(entry.path())?, hasher: Hasher::new() };
+            let mut reader = HashingReader { file, hasher: Hasher::new() };
             archive.append_data(&mut header, relative, &mut reader)?;
             list.push_str(&line(&reader.hasher.finish(), relative));
         }

@@ -31,9 +31,10 @@ use serde_json::{Value, json};
 
 use crate::config::{DriversConfig, PipelineConfig};
 use crate::files;
-use crate::git::{Git, Repositories, is_name};
+use crate::git::{Git, Repositories};
 use crate::inputs::slug;
 use crate::ledger::{Ledger, LedgerEntry, Rollback};
+use crate::place::below;
 
 const TYPE: &str = "ci-pipeline";
 
@@ -42,7 +43,8 @@ pub(crate) struct PipelineDriver {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) git: Git,
     repositories: Repositories,
-    data_dir: PathBuf,
+    /// The artifacts of all organizations.
+    stores: PathBuf,
     pub(crate) shim: Vec<std::ffi::OsString>,
     inherited: BTreeMap<String, String>,
     pub(crate) config: PipelineConfig,
@@ -87,7 +89,7 @@ impl PipelineDriver {
             ledger,
             git: Git::new(&config.environment, &config.shim),
             repositories: Repositories::new(config),
-            data_dir: config.data_dir.clone(),
+            stores: config.data_dir.join("artifacts"),
             shim: config.shim.clone(),
             inherited: config.environment.clone(),
             config: config.pipeline.clone(),
@@ -96,8 +98,8 @@ impl PipelineDriver {
     }
 
     /// Where the artifacts of a pipeline stand, by digest.
-    fn store(&self, organization: &str, identity: &str) -> PathBuf {
-        self.data_dir.join("artifacts").join(organization).join(identity)
+    fn store(&self, organization: &str, identity: &str) -> Result<PathBuf, Failure> {
+        below(&self.stores, &[organization, identity], "").ok_or_else(|| missing(identity))
     }
 
     /// The commit that a revision of the pipeline's repository is now.
@@ -150,11 +152,9 @@ impl PipelineDriver {
             let id = context.resource.rsplit('/').next().unwrap_or_default();
             format!("{}-{}", slug(id, 40), &sha256_hex(context.idempotency_key.as_bytes())[..12])
         });
-        let plain = identity.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !plain
-            || self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization)
-        {
-            return Err(Failure::new(FailureCode::NotFound, format!("pipeline `{identity}` does not exist")));
+        self.store(&context.organization, &identity)?;
+        if self.ledger.owner(&identity)?.is_some_and(|owner| owner.organization != context.organization) {
+            return Err(missing(&identity));
         }
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
         intent.entry.data = request.inputs;
@@ -230,7 +230,7 @@ impl PipelineDriver {
         let mut secrets = sensitive.to_vec();
         secrets.extend(arguments.secrets.0.into_values().map(SecretString::from));
         Ok(Run {
-            store: self.store(&context.organization, &entry.identity),
+            store: self.store(&context.organization, &entry.identity)?,
             store_lock: self.store_lock.clone(),
             id,
             repository,
@@ -284,7 +284,7 @@ impl PipelineDriver {
 impl Rollback for PipelineDriver {
     async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
         // What was deployed from its artifacts has copies of its own.
-        let kept = self.store(&entry.organization, &entry.identity);
+        let kept = self.store(&entry.organization, &entry.identity)?;
         let removed = tokio::task::spawn_blocking(move || files::remove_tree(&kept)).await;
         removed.map_err(std::io::Error::other).flatten().map_err(|error| {
             tracing::error!(error = %error, "artifacts cannot be removed");
@@ -363,16 +363,13 @@ impl Driver for PipelineDriver {
     }
 
     async fn keep_artifacts(&self, kept: &BTreeSet<String>) {
-        self.store_lock.keep(self.data_dir.join("artifacts"), kept.clone()).await;
+        self.store_lock.keep(self.stores.clone(), kept.clone()).await;
     }
 
     async fn read_artifact(&self, request: ReadArtifactRequest) -> Result<ArtifactContent, Failure> {
         let ReadArtifactRequest { organization, digest } = request;
         let missing = || Failure::new(FailureCode::NotFound, format!("artifact `{digest}` does not exist"));
-        if !is_name(&organization) {
-            return Err(missing());
-        }
-        let stores = self.data_dir.join("artifacts").join(organization);
+        let stores = below(&self.stores, &[&organization], "").ok_or_else(missing)?;
         let found = tokio::task::spawn_blocking(move || artifacts::find_by_digest(&stores, digest)).await;
         let found = found.map_err(std::io::Error::other).flatten().map_err(|error| {
             tracing::error!(%error, "artifacts cannot be looked through");

@@ -12,6 +12,7 @@ use pavior_driver::{Failure, FailureCode};
 
 use crate::content::{copy, digest};
 use crate::pipeline::{ArtifactLocation, stored};
+use crate::place::below;
 
 /// Where a workload's artifacts come from and go to.
 pub(super) struct Place {
@@ -129,7 +130,7 @@ impl<'a> Work<'a> {
             .collect();
         let mut roots: Vec<String> = spelled.into_iter().collect();
         roots.sort_by_key(|root| std::cmp::Reverse(root.len()));
-        let own = place.artifacts.join(&place.organization).canonicalize().ok();
+        let own = below(&place.artifacts, &[&place.organization], "").and_then(|own| own.canonicalize().ok());
         Self { place, roots, root, own, digest: None }
     }
 
@@ -158,7 +159,9 @@ impl<'a> Work<'a> {
                 return Err(foreign());
             }
             result.push_str(before);
-            let (artifact, named) = self.named(&found[length..]).ok_or_else(foreign)?;
+            let Some((artifact, named)) = self.named(&found[length..]) else {
+                return Err(self.lost(&found[length..]).unwrap_or_else(foreign));
+            };
             result.push_str(&self.release(&artifact)?.to_string_lossy());
             rest = &found[length + named..];
             // What follows belongs to the copy, and stays in it.
@@ -192,7 +195,7 @@ impl<'a> Work<'a> {
         let (organization, store, kind, digest, rest) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let own = self.own.as_ref().filter(|_| organization == self.place.organization)?;
-        let folder = own.join(store).join(kind).join(digest);
+        let folder = below(own, &[store, kind, digest], "")?;
         // Names may hold anything, so that only what stands there tells where one ends.
         let names = std::fs::read_dir(&folder).ok()?.flatten();
         let names = names.filter_map(|entry| entry.file_name().into_string().ok());
@@ -205,6 +208,19 @@ impl<'a> Work<'a> {
         let name = names.filter(|name| ends(name)).max_by_key(String::len)?;
         let artifact = stored(own, &folder.join(&name))?;
         Some((artifact, text.len() - rest.len() + name.len()))
+    }
+
+    /// That the text names an artifact of the organization which is kept no more.
+    fn lost(&self, text: &str) -> Option<Failure> {
+        let parts: Vec<&str> = text.strip_prefix('/')?.splitn(5, '/').collect();
+        let [organization, store, kind, digest, name] = parts.as_slice() else { return None };
+        let own = below(&self.place.artifacts, &[organization], "");
+        let own = own.filter(|_| *organization == self.place.organization)?;
+        let path = below(&own, &[store, kind, digest], "")?;
+        let digest = stored(&own, &path.join(name))?.digest;
+        let is_there = std::fs::read_dir(path).is_ok_and(|mut names| names.next().is_some());
+        let message = format!("artifact `{digest}` is kept no more: run the pipeline again");
+        (!is_there).then(|| Failure::new(FailureCode::NotFound, message))
     }
 
     /// Whether a path in the text leads into the store, be it relative, through links or with `..`.
@@ -344,6 +360,22 @@ mod tests {
     }
 
     #[test]
+    fn an_artifact_that_is_kept_no_more_is_told_from_one_that_never_was() {
+        let world = world();
+        let folder = Path::new(&world.artifact).parent().unwrap();
+        for remove in ["app", "app one.sh"] {
+            std::fs::remove_file(folder.join(remove)).unwrap();
+        }
+        let message =
+            format!("artifact `{}` is kept no more: run the pipeline again", Digest::of(b"echo one\n"));
+        for _ in 0..2 {
+            let failure = world.word(&format!("--app={}", world.artifact)).unwrap_err();
+            assert_eq!((failure.code, &failure.message), (FailureCode::NotFound, &message));
+            crate::files::remove_tree(folder).unwrap();
+        }
+    }
+
+    #[test]
     fn no_other_way_leads_into_the_store() {
         let world = world();
         let (artifact, artifacts) = (&world.artifact, world.place.artifacts.display().to_string());
@@ -369,6 +401,13 @@ mod tests {
                 failure.message, "`command[0]` names a path that is not an artifact of this organization",
                 "{text}"
             );
+        }
+        for organization in ["..", "../acme", "", &format!("{artifacts}/acme")] {
+            let Place { artifacts, releases, home, .. } = &world.place;
+            let (artifacts, releases, home) = (artifacts.clone(), releases.clone(), home.clone());
+            let place = Place { artifacts, organization: organization.to_owned(), releases, home };
+            let failure = install(&place, std::slice::from_ref(artifact), &BTreeMap::new()).unwrap_err();
+            assert_eq!(failure.code, FailureCode::InvalidArgument, "{organization}");
         }
         let variables = BTreeMap::from([("APP".to_owned(), foreign)]);
         let failure = install(&world.place, &[], &variables).unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pavior_driver::{FailureCode, Lookup, Observation, SecretString};
+use pavior_driver::{FailureCode, Lookup, Observation, SecretString, Success};
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
 
@@ -170,4 +170,55 @@ async fn roles_of_a_database_that_cannot_be_made_go_again() {
     assert!(admin.query_all_raw(statement).await.unwrap().is_empty());
     assert_eq!(files(&world.data.join("drivers/postgres-database/things")), [""; 0]);
     admin.execute_unprepared(&format!("DROP ROLE {half}")).await.unwrap();
+}
+
+/// Names come from callers, and from records that a caller names: none leads out of the folder of its organization.
+#[tokio::test]
+async fn no_name_leads_elsewhere() {
+    let world = World::new().await;
+    let made = world.repository("p", &[]).await;
+    let repository = world.repository_path(&made).display().to_string();
+    let stranger = world.data.join("artifacts/victim/kept");
+    std::fs::create_dir_all(stranger.parent().unwrap()).unwrap();
+    std::fs::write(&stranger, "kept").unwrap();
+    let absolute = world.data.join("artifacts/victim").display().to_string();
+    let kinds = [
+        ("git", "git-repository", json!({})),
+        ("sqlite-database", "sql-database", json!({})),
+        ("pipeline", "ci-pipeline", json!({ "repository": repository, "steps": [] })),
+        ("process", "workload", json!({ "command": [&stranger] })),
+    ];
+    for name in ["../victim", "..", &absolute, "", "a\0b"] {
+        for (number, (driver, kind, inputs)) in kinds.iter().enumerate() {
+            let mut foreign = context(WEB, &format!("op/{name}/{number}"));
+            name.clone_into(&mut foreign.organization);
+            let outcome = world.apply(driver, kind, &foreign, inputs.clone()).await;
+            assert!(outcome.failure().is_some(), "{driver} in {name:?}");
+            // Of a thing whose record is damaged only the name is known.
+            for identity in [name.to_owned(), format!("acme/{name}")] {
+                let record = pavior_core::digest::sha256_hex(identity.as_bytes());
+                let damaged = world.data.join("drivers").join(driver).join("damaged");
+                std::fs::write(damaged.join(format!("things-{record}.json")), "{").unwrap();
+                let call = context(WEB, &format!("op/{identity}/{number}/destroy"));
+                world.destroy(driver, kind, &call, &identity).await;
+                assert!(
+                    stranger.is_file() && world.data.join("artifacts").is_dir(),
+                    "{driver}: {identity:?}"
+                );
+            }
+        }
+        // As what is there already: without a name it is made.
+        for (driver, kind, inputs) in kinds[..3].iter().filter(|_| !name.is_empty()) {
+            let call = context(WEB, &format!("op/{name}/{driver}/again"));
+            let prior = Success { identity: name.to_owned(), ..Success::default() };
+            let outcome = world.apply_over(driver, kind, &call, inputs.clone(), Some(&prior), &[]).await;
+            assert!(outcome.failure().is_some(), "{driver} over {name:?}");
+        }
+        let wanted = pavior_driver::ReadArtifactRequest {
+            organization: name.to_owned(),
+            digest: pavior_core::digest::Digest::of(b"kept"),
+        };
+        let failure = world.driver("pipeline").read_artifact(wanted).await.unwrap_err();
+        assert_eq!(failure.code, FailureCode::NotFound, "{name:?}");
+    }
 }

@@ -5,6 +5,7 @@
 
 mod conformance;
 mod crash;
+mod digits;
 mod failures;
 mod git;
 mod pipeline;

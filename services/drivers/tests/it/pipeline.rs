@@ -185,14 +185,18 @@ async fn a_failing_step_is_named_and_nothing_is_kept() {
 async fn only_files_and_folders_are_artifacts() {
     let world = World::new().await;
     let made = pipeline(&world, json!([{"name": "make", "run": "true"}]), json!([])).await;
-    for (key, script) in [("pipe", "mkfifo out"), ("link", "ln -s /etc/passwd out")] {
+    for (key, script, why) in [
+        ("pipe", "mkfifo out", "is neither a file nor a folder"),
+        ("link", "ln -s /etc/passwd out", "does not exist"),
+        ("pipe-within", "mkdir out; mkfifo out/pipe", "`pipe` is neither a file nor a folder"),
+        ("link-within", "mkdir out; ln -s /etc/passwd out/link", "`link` is neither a file nor a folder"),
+    ] {
         let steps = json!([{"name": "make", "run": script}]);
         let arguments = json!({"steps": steps, "artifacts": [{"name": "a", "path": "out"}]});
         let request = invoke(&made.identity, "run", arguments, &[]);
         let outcome = world.driver("pipeline").invoke(&run(key), request, &MemorySink::new()).await;
         let failure = outcome.failure().unwrap();
         assert_eq!(failure.code, FailureCode::WorkFailed, "{key}");
-        let why = if key == "pipe" { "is neither a file nor a folder" } else { "does not exist" };
         assert!(failure.message.contains(why), "{failure}");
     }
 }

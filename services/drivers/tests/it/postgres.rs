@@ -136,10 +136,21 @@ async fn another_replica_takes_over_with_the_same_password() {
         let seen = second.observe("postgres-database", "sql-database", &call, lookup.clone()).await;
         let Observation::Partial { identity, .. } = seen else { panic!("{seen:?}") };
         assert_eq!(identity.as_ref(), Some(&made.identity));
+        let (mut foreign, mut other) = (call.clone(), call.clone());
+        foreign.organization = "globex".to_owned();
+        other.resource.push_str("/another");
+        // The second knows it by the server only, the first by its files.
+        for (world, call) in [(&second, &foreign), (&second, &other), (&first, &foreign), (&first, &other)] {
+            let seen = world.observe("postgres-database", "sql-database", call, lookup.clone()).await;
+            assert!(matches!(seen, Observation::Absent), "{seen:?}");
+        }
+    }
+    // Nor does a removal for another resource take it down.
+    for world in [&first, &second] {
         let mut other = call.clone();
-        other.organization = "globex".to_owned();
-        let seen = second.observe("postgres-database", "sql-database", &other, lookup).await;
-        assert!(matches!(seen, Observation::Absent), "{seen:?}");
+        other.resource.push_str("/another");
+        other.idempotency_key.push_str("/destroy");
+        success(world.destroy("postgres-database", "sql-database", &other, &made.identity).await);
     }
     // The step is done again under its key, and a later change under another one.
     let again = success(second.apply("postgres-database", "sql-database", &call, json!({})).await);

@@ -12,7 +12,7 @@ use prost_reflect::{
 };
 
 use super::binding::Binding;
-use super::{Field, Method, Repeatable, ResourceKind, RouteTable, Target};
+use super::{Creates, Field, Method, Repeatable, ResourceKind, RouteTable, Target};
 use crate::error::Error;
 
 pub(super) struct Builder {
@@ -20,6 +20,8 @@ pub(super) struct Builder {
     resource: Option<ExtensionDescriptor>,
     kinds: Vec<ResourceKind>,
     methods: BTreeMap<String, Method>,
+    /// By the path of an update: the number of its flag `allow_missing`.
+    upserts: BTreeMap<String, u32>,
     /// Who declared a path, public or not.
     claims: HashMap<String, String>,
     offenders: Vec<String>,
@@ -38,6 +40,7 @@ impl Builder {
             resource: pool.get_extension_by_name("google.api.resource"),
             kinds: Vec::new(),
             methods: BTreeMap::new(),
+            upserts: BTreeMap::new(),
             claims: HashMap::new(),
             offenders: Vec::new(),
         };
@@ -82,6 +85,9 @@ impl Builder {
         match self.method(method, &rule, role, &service, &name) {
             Ok(made) => match bindings {
                 Ok(http) => {
+                    let number = number(&method.input(), "allow_missing", Kind::Bool);
+                    let number = number.filter(|_| made.update_mask.is_some());
+                    self.upserts.extend(number.map(|number| (made.path.clone(), number)));
                     let patterns = patterns_of(&made, &http);
                     self.methods.insert(made.path.clone(), Method { http, patterns, ..made });
                 }
@@ -132,8 +138,13 @@ impl Builder {
                 Err(problem) => problems.push(problem),
             }
         }
+        let labels = labels(&method.input(), &rule.labels).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         if access == Access::Change {
-            problems.extend(unspoken_owner(&method.input(), &rule.owner));
+            problems.extend(unspoken(&method.input(), "owner", &rule.owner));
+            problems.extend(unspoken(&method.input(), "labels", &rule.labels));
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -146,7 +157,9 @@ impl Builder {
             action: rule.action.clone(),
             target,
             owner,
+            labels,
             update_mask: update_mask(&method.input()),
+            creates: None,
             amounts_to: rule.amounts_to.clone(),
             owners_within: rule.owners_within,
             repeatable: repeatable(&method.input()),
@@ -228,8 +241,30 @@ impl Builder {
         self.offenders.extend(found);
     }
 
+    /// Tells each update that can make what is not there by which method that is made: `UpdateGroup` by `CreateGroup`.
+    fn pair_upserts(&mut self) {
+        for (path, allow_missing) in std::mem::take(&mut self.upserts) {
+            let create = path.replacen("/Update", "/Create", 1);
+            let create = self.methods.get(&create).filter(|_| create != path);
+            // What is asked about a creation is made of the update's request, which has nothing for facts or a plan.
+            let plain =
+                |create: &&Method| create.resource().is_some() && !create.facts && !create.plan_follows;
+            let found = create
+                .filter(plain)
+                .map(|method| Creates { allow_missing, method: Arc::new(method.clone()) });
+            match (found, self.methods.get_mut(&path)) {
+                (Some(creates), Some(update)) => update.creates = Some(creates),
+                _ => self.offend(
+                    shown(&path),
+                    "has `allow_missing`, and beside it is no creation that is decided without facts or a plan",
+                ),
+            }
+        }
+    }
+
     pub(super) fn finish(mut self) -> Result<RouteTable, Error> {
         self.clashes();
+        self.pair_upserts();
         if !self.offenders.is_empty() {
             self.offenders.sort();
             return Err(Error::Ungoverned(self.offenders));
@@ -290,16 +325,31 @@ fn incomplete(method: &MethodDescriptor, rule: &Rule) -> Vec<String> {
     problems
 }
 
-/// An owner that the request can set, and that policy would not be asked about.
-fn unspoken_owner(request: &MessageDescriptor, spoken: &str) -> Option<String> {
-    let owners = request.fields().filter(|field| !field.is_list() && !field.is_map()).filter_map(|field| {
-        let owner = field.kind().as_message()?.get_field_by_name("owner")?;
-        let settable =
-            matches!(owner.kind(), Kind::String) && !annotations::behaves(&owner, FieldBehavior::OutputOnly);
-        settable.then(|| format!("{}.owner", field.name()))
+/// An owner or labels that the request can set, and that policy would not be asked about.
+fn unspoken(request: &MessageDescriptor, what: &str, spoken: &str) -> Option<String> {
+    let found = request.fields().filter(|field| !field.is_list() && !field.is_map()).filter_map(|field| {
+        let inner = field.kind().as_message()?.get_field_by_name(what)?;
+        let of_its_kind = inner.is_map() || matches!(inner.kind(), Kind::String);
+        let settable = of_its_kind && !annotations::behaves(&inner, FieldBehavior::OutputOnly);
+        settable.then(|| format!("{}.{what}", field.name()))
     });
-    let unspoken = owners.into_iter().find(|path| path != spoken)?;
-    Some(format!("can set `{unspoken}`, and does not name it as its owner"))
+    let unspoken = found.into_iter().find(|path| path != spoken)?;
+    Some(format!("can set `{unspoken}`, and does not name it as its {what}"))
+}
+
+/// The labels in a resource of the request, if the rule names some.
+fn labels(request: &MessageDescriptor, path: &str) -> Result<Option<Field>, String> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let found = path.split_once('.').and_then(|(resource, within)| {
+        let resource = request.get_field_by_name(resource).filter(|field| !field.is_list())?;
+        let map = resource.kind().as_message()?.get_field_by_name(within).filter(FieldDescriptor::is_map)?;
+        let value = map.kind().as_message()?.map_entry_value_field().kind();
+        matches!(value, Kind::String).then(|| vec![resource.number(), map.number()])
+    });
+    let numbers = found.ok_or_else(|| format!("names the labels `{path}`, which are no map of texts"))?;
+    Ok(Some(Field { path: path.to_owned(), numbers }))
 }
 
 /// A method as it is named in messages.
@@ -326,11 +376,13 @@ fn is_action(action: &str) -> bool {
 
 /// The fields of AIP-155 and AIP-163.
 fn repeatable(message: &MessageDescriptor) -> Option<Repeatable> {
-    let number = |name: &str, kind: Kind| {
-        message.get_field_by_name(name).filter(|field| field.kind() == kind).map(|field| field.number())
-    };
-    let request_id = number("request_id", Kind::String)?;
-    Some(Repeatable { request_id, validate_only: number("validate_only", Kind::Bool) })
+    let request_id = number(message, "request_id", Kind::String)?;
+    Some(Repeatable { request_id, validate_only: number(message, "validate_only", Kind::Bool) })
+}
+
+/// The number of a field of this kind, where there is one.
+fn number(message: &MessageDescriptor, name: &str, kind: Kind) -> Option<u32> {
+    message.get_field_by_name(name).filter(|field| field.kind() == kind).map(|field| field.number())
 }
 
 /// Finds a field by its path. It must be a string that has one value however the message is encoded: neither repeated

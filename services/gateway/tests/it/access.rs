@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pavior_auth::{InternalSigner, ServiceIdentity};
-use pavior_core::id::SystemIds;
+use pavior_core::id_gen::SystemIds;
 use pavior_proto::pavior::catalog::v1::catalog_service_client::CatalogServiceClient;
 use pavior_proto::pavior::catalog::v1::{Entity, GetEntityRequest};
 use pavior_rpc::problem::{ErrorReason, from_status};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pavior_auth::{DevClaims, DevIssuer, TokenVerifier};
 use pavior_core::clock::ManualClock;
-use pavior_core::id::SystemIds;
+use pavior_core::id_gen::SystemIds;
 use pavior_gateway::{Config, Deps};
 use pavior_proto::pavior::audit::internal::v1::{
     AppendRecordsRequest, AppendRecordsResponse, SequencedEvent,

@@ -133,7 +133,7 @@ async fn the_rules_of_fields_are_described() {
         document["components"]["schemas"][message]["properties"][field].clone()
     };
     let line = r"^[^\x00-\x1F\x7F-\x9F]*$";
-    let id = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
+    let id = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
     for (path, keyword, wanted) in [
         ("pavior.catalog.v1.Entity/displayName", "maxLength", json!(200)),
         ("pavior.catalog.v1.Entity/displayName", "pattern", json!(line)),

@@ -89,6 +89,8 @@ fn the_platforms_own_descriptors_are_governed() {
     let field = update.resource().unwrap();
     assert_eq!((field.path.as_str(), field.numbers.len()), ("entity.name", 2));
     assert_eq!(update.patterns, get.patterns);
+    let creates = update.creates.as_ref().unwrap();
+    assert_eq!(creates.method.path, "/pavior.catalog.v1.CatalogService/CreateEntity");
     let operation = table.method("/google.longrunning.Operations/CancelOperation").unwrap();
     assert_eq!(
         (operation.role.as_str(), operation.action.as_str()),
@@ -231,7 +233,7 @@ async fn a_role_without_an_upstream_keeps_the_gateway_from_starting() {
     use opentelemetry::metrics::MeterProvider;
     let clock = crate::harness::clock();
     let signer = pavior_auth::InternalSigner::generate().unwrap();
-    let ids = Arc::new(pavior_core::id::SystemIds);
+    let ids = Arc::new(pavior_core::id_gen::SystemIds);
     let deps = pavior_gateway::Deps {
         identity: pavior_auth::ServiceIdentity::new("gateway", signer, clock.clone(), ids.clone()),
         tokens: pavior_auth::TokenVerifier::new(Vec::new(), clock.clone()).unwrap(),
@@ -251,27 +253,43 @@ async fn a_role_without_an_upstream_keeps_the_gateway_from_starting() {
 }
 
 #[test]
-fn an_owner_that_a_change_can_set_is_named_in_its_rule() {
-    let change = |owner: &str| {
+fn an_owner_and_labels_that_a_change_can_set_are_named_in_its_rule() {
+    let change = |owner: &str, labels: &str| {
         let mut rule = json!({
             "action": "catalog.entities.update", "resource": "entity.name", "access": "ACCESS_CHANGE",
             "audit": "AUDIT_CHANGE",
         });
         rule["owner"] = json!(owner);
+        rule["labels"] = json!(labels);
         let mut method = method("UpdateExtra", rule);
         method["inputType"] = json!(".pavior.catalog.v1.UpdateEntityRequest");
         method["options"]["[google.api.http]"] =
             json!({ "patch": "/v1/{entity.name=extras/*}", "body": "entity" });
         method
     };
-    let unspoken = offenders(vec![change("")], json!({}));
-    assert_eq!(
-        unspoken,
-        [
-            "`pavior.catalog.v1.ExtraService/UpdateExtra`: can set `entity.owner`, and does not name it as its owner"
-        ]
-    );
-    let table = RouteTable::build(&with_service(vec![change("entity.owner")], json!({}))).unwrap();
+    for (owner, labels, wanted) in [
+        ("", "entity.labels", "can set `entity.owner`, and does not name it as its owner"),
+        ("entity.owner", "", "can set `entity.labels`, and does not name it as its labels"),
+    ] {
+        let unspoken = offenders(vec![change(owner, labels)], json!({}));
+        assert_eq!(unspoken, [format!("`pavior.catalog.v1.ExtraService/UpdateExtra`: {wanted}")]);
+    }
+    let no_map = offenders(vec![change("entity.owner", "entity.tags")], json!({}));
+    assert!(no_map[1].ends_with("names the labels `entity.tags`, which are no map of texts"), "{no_map:?}");
+    // It can make what is not there, too.
+    let change = change("entity.owner", "entity.labels");
+    let alone = offenders(vec![change.clone()], json!({}));
+    let wanted = "has `allow_missing`, and beside it is no creation that is decided without facts or a plan";
+    assert_eq!(alone, [format!("`pavior.catalog.v1.ExtraService/UpdateExtra`: {wanted}")]);
+    let rule = json!({
+        "action": "catalog.extras.create", "resource": "parent", "access": "ACCESS_CHANGE",
+        "audit": "AUDIT_CHANGE", "owner": "entity.owner", "labels": "entity.labels",
+    });
+    let mut create = method("CreateExtra", rule);
+    create["inputType"] = json!(".pavior.catalog.v1.CreateEntityRequest");
+    create["options"]["[google.api.http]"] =
+        json!({ "post": "/v1/{parent=extras/*}/entities", "body": "entity" });
+    let table = RouteTable::build(&with_service(vec![change, create], json!({}))).unwrap();
     let method = table.method("/pavior.catalog.v1.ExtraService/UpdateExtra").unwrap();
     assert_eq!(method.update_mask.as_ref().unwrap().numbers, [2, 1]);
 }

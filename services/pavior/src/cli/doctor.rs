@@ -1,6 +1,7 @@
 //! `pavior doctor`: what is wrong with a platform, from its folders, its services and its drivers, and what to do.
 
 mod operations;
+mod restore;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::exit::Exit;
 use super::failure::{self, Ended};
 use super::output::{self, Printer};
 use super::settings;
-use crate::serve::{Config, database_file, drivers_directory, load_config};
+use crate::serve::{Config, asks_for_restore, database_file, drivers_directory, load_config};
 
 /// How long a process may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,6 +55,10 @@ struct Report {
     findings: Vec<Finding>,
     processes: Vec<Value>,
     resources: Value,
+    /// Conditions that are met again only when an operator has restored.
+    refusing: Vec<String>,
+    /// A process did not answer.
+    silent: bool,
 }
 
 impl Report {
@@ -88,13 +93,19 @@ pub(crate) async fn run(
     for address in &admin {
         process(&mut report, address).await;
     }
-    resources(&mut report, connection).await;
-    operations::stuck(&mut report, connection).await;
+    if restore::is_waited_for(&mut report, &config, &args.config).await {
+        let advice =
+            "run this again after the restore: what an older copy says of them is not what was last done";
+        report.unchecked("resources", "drivers and records are not compared before a restore", advice);
+    } else {
+        resources(&mut report, connection).await;
+        operations::stuck(&mut report, connection).await;
+    }
     print(printer, report)
 }
 
 fn print(printer: Printer, report: Report) -> anyhow::Result<()> {
-    let Report { mut findings, processes, resources } = report;
+    let Report { mut findings, processes, resources, .. } = report;
     findings.sort_by_key(|finding| finding.level);
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (problems, degraded) = (count(Level::Problem), count(Level::Degraded));
@@ -241,14 +252,20 @@ async fn process(report: &mut Report, address: &str) {
     match readiness(address).await {
         Ok(answer) => {
             let advice = format!("see the log of the process at {address}, and its `/metrics`");
-            for (level, what) in conditions(&answer) {
+            let (refusing, others): (Vec<_>, Vec<_>) =
+                conditions(&answer).into_iter().partition(|(_, what)| asks_for_restore(what));
+            report.refusing.extend(refusing.into_iter().map(|(_, what)| what));
+            for (level, what) in others {
                 report.find(level, "services", what, advice.as_str());
             }
             report.processes.push(json!({ "admin": address, "readiness": answer }));
         }
         Err(why) => {
             let what = format!("nothing answers at `{address}/readyz`: {why}");
-            report.problem("services", what, "start the platform, or give its admin listener with --admin");
+            let advice = "start the platform (its last words say what keeps it from that), or give its admin listener with \
+                          --admin";
+            report.problem("services", what, advice);
+            report.silent = true;
             report.processes.push(json!({ "admin": address, "readiness": null }));
         }
     }

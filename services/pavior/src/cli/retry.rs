@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use pavior_rpc::problem::from_status;
 use tokio::time::Instant;
-use tonic::{Code, Response, Status};
-use tonic_types::StatusExt as _;
+use tonic::{Response, Status};
 
 use super::failure::is_local;
 
@@ -13,9 +13,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// True for a call whose outcome is unknown: it may be repeated when it is a read or has a request id.
+/// True for a call whose outcome is unknown and that may be answered later: it may be repeated when it is a read or has a
+/// request id. What only an operator ends is none of them.
 pub(crate) fn is_break(status: &Status) -> bool {
-    status.code() == Code::Unavailable || is_local(status)
+    is_local(status) || from_status(status).is_passing()
 }
 
 /// True when nobody listens at the address.
@@ -87,8 +88,7 @@ impl Patience {
         self.is_known = true;
         let now = Instant::now();
         let until = *self.until.get_or_insert(now + self.longest);
-        let asked = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
-        let pause = asked.unwrap_or_default().max(self.pause);
+        let pause = from_status(&status).retry_after.unwrap_or_default().max(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         if now + pause > until {
             return Err(status);
@@ -107,7 +107,23 @@ impl Patience {
 mod tests {
     use std::cell::Cell;
 
+    use pavior_rpc::{ErrorReason, Problem};
+    use tonic::Code;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_only_an_operator_ends_is_not_tried_again() {
+        let calls = Cell::new(0);
+        let call = || async {
+            calls.set(calls.get() + 1);
+            Err::<Response<()>, _>(Status::from(Problem::restore_needed("run `pavior restore`")))
+        };
+        let mut patience = Patience::after_an_answer();
+        let refused = patience.call(call).await.unwrap_err();
+        assert!(from_status(&refused).is(ErrorReason::RestoreNeeded), "{refused:?}");
+        assert_eq!((calls.get(), patience.has_said), (1, false));
+    }
 
     #[tokio::test]
     async fn a_break_is_borne_for_a_while_and_an_answer_ends_it() {

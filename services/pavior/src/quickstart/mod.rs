@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use pavior_auth::{DevClaims, DevIssuer};
 use pavior_core::clock::SystemClock;
-use pavior_core::id::SystemIds;
+use pavior_core::id_gen::SystemIds;
 use pavior_core::principal::INSTALLATION;
 
 use crate::cli::apply;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pavior_auth::{CallRules, TokenVerifier, authn_layer};
 use pavior_core::clock::{Clock, SystemClock};
-use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::id_gen::{IdGen, SystemIds};
 use pavior_core::principal::INSTALLATION;
 use pavior_drivers::{DriversConfig, DriversKey};
 use pavior_provisioning::SealingKey;

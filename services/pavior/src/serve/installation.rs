@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_store::Store;
 use pavior_store::installation::{self, Claim, Survey};
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use pavior_auth::{InternalSigner, InternalVerifier, PublicKey, ServiceIdentity, SigningKey};
 use pavior_core::clock::Clock;
 use pavior_core::digest::key_check;
-use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::id_gen::{IdGen, SystemIds};
 
 use super::config::Config;
 use super::installation::{self, KeyCheck, KeyChecks};

@@ -10,6 +10,7 @@ mod operator;
 mod remote_drivers;
 mod restore;
 mod role;
+mod standing;
 mod system;
 
 use anyhow::Context as _;
@@ -20,8 +21,10 @@ use crate::cli::failure::wrong_usage;
 pub(crate) use config::this_program;
 pub use config::{Config, DEV_OPERATOR, Listen, database_file, dev_issuer_directory, drivers_directory};
 pub use keys::generate as generate_keys;
+pub(crate) use restore::divergences;
 pub use restore::run as restore;
 pub use role::Role;
+pub(crate) use standing::asks_for_restore;
 pub use system::System;
 
 /// `pavior serve`.
@@ -37,8 +40,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     for (name, address) in system.addresses() {
         eprintln!("{name} listens on {address}");
     }
-    eprintln!("pavior is ready");
-    system.run_until_signal().await
+    let announced = standing::announce(system.readiness(), system.admin(), args.config.command("restore"));
+    let announced = tokio::spawn(announced);
+    let ended = system.run_until_signal().await;
+    announced.abort();
+    ended
 }
 
 /// The configuration, for a command that looks at a platform from beside it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::future::join_all;
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_driver::{Driver, Health, Registry};
 use pavior_driver_grpc::{RemoteDriver, RemoteOptions};
 use pavior_rpc::ClientTls;

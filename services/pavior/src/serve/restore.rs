@@ -5,22 +5,25 @@
 //! nothing which was under way goes on by itself. Each step is one transaction and leaves nothing to do a second time,
 //! so the command can be repeated.
 
+mod divergence;
+mod finding;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pavior_audit::restore::{Ledger, LogFinding, Missing, Produced};
+use pavior_audit::restore::{Ledger, LogFinding, Records};
 use pavior_core::audit::{Affected, AuditEvent, Change, PrincipalKind, PrincipalRef};
 use pavior_core::clock::{Clock, SystemClock};
-use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::id_gen::{IdGen, SystemIds};
 use pavior_core::principal::{INSTALLATION, installation_name};
 use pavior_policy::restore::Pending;
 use pavior_provisioning::restore::UnderWay;
-use pavior_store::installation::Survey;
-use pavior_store::outbox::{self, Apart, Position, Standing};
-use pavior_store::{DatabaseConfig, Store};
-use serde_json::{Value, json};
+use pavior_store::{DatabaseConfig, Store, outbox};
+use serde_json::Value;
 
+use self::divergence::{Divergence, PRODUCERS, survey};
+use self::finding::{Finding, log_detail, report};
 use super::config::{self, Config};
 use super::installation::Installation;
 use super::role::Role;
@@ -28,28 +31,19 @@ use super::{keys, operator};
 use crate::cli::args::RestoreArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Ended;
-use crate::cli::output::{self, Printer};
+use crate::cli::output::Printer;
 
-/// The services with an outbox.
-const PRODUCERS: [Role; 3] = [Role::Catalog, Role::Policy, Role::Provisioning];
+pub(crate) use divergence::divergences;
+
 /// The next step for the operator.
 const AFTERWARDS: &str =
     "Start the services, then look at `pavior doctor` for what drivers have and nobody declares.";
 
-/// A difference between databases that has to be repaired.
-#[derive(Debug)]
-enum Finding {
-    /// A service's numbers and the log's.
-    Producer { role: Role, position: Position, produced: Produced, apart: Apart },
-    /// A log of which something is gone or damaged, or that is held.
-    Log(LogFinding),
-    /// Operations that would go on although their database was set back.
-    UnderWay(Vec<String>),
-    /// Approvals about operations that provisioning does not know any more.
-    Orphaned(Vec<Pending>),
-    /// Environments that would be taken down, although their time may have been prolonged since.
-    Expiring(Vec<String>),
-}
+/// The same after a look that changed nothing.
+const REPAIRS: &str = "The same command without --dry-run does it; no service may run meanwhile.";
+/// The same where audit records are gone.
+const ACCEPT: &str = "Put the newest copy of the audit database back and run this again; where there is none, \
+                      `pavior restore --accept-lost-records --reason \"...\"`, with why in it, goes on without them";
 
 /// `pavior restore`.
 pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
@@ -57,12 +51,9 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
     let restoration = Restoration::open(&config, args).await?;
     let findings = restoration.look().await?;
     let lost: Vec<String> = findings.iter().filter_map(Finding::lost).collect();
-    if !args.dry_run && !args.accept_lost_records && !lost.is_empty() {
-        let message = format!(
-            "audit records would be given up for good: {}. Put the newest copy of the audit database back and run this \
-             again; where there is none, say --accept-lost-records and why with --reason",
-            lost.join("; ")
-        );
+    let gives_up = !args.accept_lost_records && !lost.is_empty();
+    if !args.dry_run && gives_up {
+        let message = format!("audit records would be given up for good: {}. {ACCEPT}", lost.join("; "));
         return Err(Ended { message, exit: Exit::Failed }.into());
     }
     let (done, repaired) = match args.dry_run {
@@ -70,7 +61,12 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
         false => restoration.repair_all(&findings).await,
     };
     // Reported even after a failure: a repaired finding is not found by the next run.
-    report(&findings, (!args.dry_run).then_some(done.as_slice()), printer)?;
+    let next = match (args.dry_run, gives_up) {
+        (false, _) => AFTERWARDS,
+        (true, false) => REPAIRS,
+        (true, true) => ACCEPT,
+    };
+    report(&findings, (!args.dry_run).then_some(done.as_slice()), next, printer)?;
     repaired.context("not all of it is done; run this again")?;
     if !args.dry_run {
         for store in restoration.installation.stores.values() {
@@ -86,14 +82,10 @@ pub async fn run(args: &RestoreArgs, printer: Printer) -> anyhow::Result<()> {
     Err(Ended { message, exit: Exit::Failed }.into())
 }
 
-async fn survey(store: &Store, role: Role) -> anyhow::Result<Survey> {
-    let found = pavior_store::installation::survey(store).await;
-    found.with_context(|| format!("the database of {}", role.name()))
-}
-
 struct Restoration {
     installation: Installation,
     ledger: Ledger,
+    records: Records,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGen>,
     /// Who runs this, and why as far as it was said.
@@ -129,8 +121,9 @@ impl Restoration {
             scratch = Some(folder);
         }
         let ledger = Ledger::open(&config.audit, audit)?;
+        let records = ledger.records();
         let (operator, reason) = (operator::name(), args.reason.clone());
-        Ok(Self { installation, ledger, clock, ids, operator, reason, _scratch: scratch })
+        Ok(Self { installation, ledger, records, clock, ids, operator, reason, _scratch: scratch })
     }
 
     /// An outbox of a database that has no tables yet cannot be asked, nor need it be.
@@ -143,41 +136,30 @@ impl Restoration {
         let logs = self.ledger.look().await.context("the audit log")?;
         for role in PRODUCERS {
             let Some(store) = self.producer(role) else { continue };
-            let failed = || format!("the database of {}", role.name());
-            let has_outbox = survey(store, role).await?.has_schema;
-            let position = match has_outbox {
-                true => outbox::position(store, role.name()).await.with_context(failed)?,
-                false => Position::default(),
-            };
-            let produced = self.ledger.produced(role.name(), position.epoch.unwrap_or(0)).await?;
-            let Produced { last, last_event, newest_epoch } = produced.clone();
-            let there = outbox::Recorded { last, last_event, newest_epoch };
-            let standing = match has_outbox {
-                true => outbox::compare(store, role.name(), &position, &there).await.with_context(failed)?,
-                false => newest_epoch.map_or(Standing::Fits, |recorded| {
-                    Standing::Apart(Apart::OlderEpoch { epoch: None, recorded })
-                }),
-            };
-            let Standing::Apart(apart) = standing else { continue };
-            if role == Role::Provisioning && !matches!(apart, Apart::LogBehind { .. }) {
-                let orphaned = self.orphaned(has_outbox).await?;
-                findings.extend((!orphaned.is_empty()).then_some(Finding::Orphaned(orphaned)));
+            let Some(found) = Divergence::look(role, store, &self.records).await? else { continue };
+            if role == Role::Provisioning && !found.is_of_the_log() {
+                findings.extend(self.would_go_on(store).await?);
             }
-            // Before the epoch that tells: a repetition after a crash must find it again.
-            if role == Role::Provisioning && has_outbox && !matches!(apart, Apart::LogBehind { .. }) {
-                let under_way = pavior_provisioning::restore::under_way(
-                    store.clone(),
-                    self.clock.clone(),
-                    self.ids.clone(),
-                );
-                let under_way = under_way.await.with_context(failed)?;
-                let UnderWay { operations, environments } = under_way;
-                findings.extend((!operations.is_empty()).then_some(Finding::UnderWay(operations)));
-                findings.extend((!environments.is_empty()).then_some(Finding::Expiring(environments)));
-            }
-            findings.push(Finding::Producer { role, position, produced, apart });
+            findings.push(Finding::Producer(Box::new(found)));
         }
         findings.extend(logs.into_iter().map(Finding::Log));
+        Ok(findings)
+    }
+
+    /// What an older copy of provisioning would do by itself. Before the epoch that tells: a repetition after a crash must
+    /// find it again.
+    async fn would_go_on(&self, store: &Store) -> anyhow::Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let has_schema = survey(store, Role::Provisioning).await?.has_schema;
+        let orphaned = self.orphaned(has_schema).await?;
+        findings.extend((!orphaned.is_empty()).then_some(Finding::Orphaned(orphaned)));
+        if has_schema {
+            let (store, clock, ids) = (store.clone(), self.clock.clone(), self.ids.clone());
+            let under_way = pavior_provisioning::restore::under_way(store, clock, ids).await;
+            let UnderWay { operations, environments } = under_way.context("the database of provisioning")?;
+            findings.extend((!operations.is_empty()).then_some(Finding::UnderWay(operations)));
+            findings.extend((!environments.is_empty()).then_some(Finding::Expiring(environments)));
+        }
         Ok(findings)
     }
 
@@ -225,13 +207,14 @@ impl Restoration {
     /// Does what is to be done about a finding by itself; false when nothing is.
     async fn repair(&self, finding: &Finding) -> anyhow::Result<bool> {
         match finding {
-            Finding::Producer { role, position, produced, apart } => {
-                let store = self.producer(*role).context("no database")?;
-                let events = self.events(*role, position, apart).await?;
-                let waiting = outbox::waiting_ids(store, role.name()).await?;
-                let recorded = self.ledger.recorded(&waiting).await?;
-                let newest = produced.newest_epoch;
-                outbox::begin_anew(store, role.name(), events, newest, recorded, self.clock.as_ref()).await?;
+            Finding::Producer(found) => {
+                let name = found.role.name();
+                let store = self.producer(found.role).context("no database")?;
+                let events = self.events(found).await?;
+                let waiting = outbox::waiting_ids(store, name).await?;
+                let recorded = self.records.recorded(&waiting).await?;
+                let newest = found.produced.newest_epoch;
+                outbox::begin_anew(store, name, events, newest, recorded, self.clock.as_ref()).await?;
             }
             Finding::Orphaned(lost) => {
                 let store = self.producer(Role::Policy).context("no database")?;
@@ -254,18 +237,13 @@ impl Restoration {
     }
 
     /// The events for the log of the installation and of every affected organization.
-    async fn events(
-        &self,
-        role: Role,
-        position: &Position,
-        apart: &Apart,
-    ) -> anyhow::Result<Vec<AuditEvent>> {
+    async fn events(&self, found: &Divergence) -> anyhow::Result<Vec<AuditEvent>> {
+        let (name, position) = (found.role.name(), &found.position);
         let epoch = position.epoch.unwrap_or(0);
         let mut logs: BTreeSet<String> =
-            self.ledger.logs_after(role.name(), epoch, position.last).await?.into_iter().collect();
+            self.records.logs_after(name, epoch, position.last).await?.into_iter().collect();
         logs.insert(INSTALLATION.to_owned());
-        let detail = detail(role, apart);
-        let event = |log: &String| self.event(log, role.name(), describe(role, apart), detail.clone());
+        let event = |log: &String| self.event(log, name, found.summary(), found.detail_for(log));
         Ok(logs.iter().map(event).collect())
     }
 
@@ -288,178 +266,4 @@ impl Restoration {
             ..AuditEvent::new(self.ids.uuid(), self.clock.now(), "platform.restore", self.acting())
         }
     }
-}
-
-/// A difference between a service and the audit log, for people.
-fn describe(role: Role, apart: &Apart) -> String {
-    let role = role.name();
-    match apart {
-        Apart::Behind { epoch, last, recorded } => format!(
-            "the database of {role} was set back: its changes {} to {recorded} of epoch {epoch} are recorded and undone",
-            last + 1
-        ),
-        Apart::OlderEpoch { epoch: None, recorded } => format!(
-            "the database of {role} was lost: its changes up to epoch {recorded} are recorded and undone"
-        ),
-        Apart::OlderEpoch { epoch: Some(epoch), recorded } => format!(
-            "the database of {role} was set back to epoch {epoch}: its changes after it, up to epoch {recorded}, are recorded \
-             and undone"
-        ),
-        Apart::LogBehind { epoch, delivered, recorded } => format!(
-            "the audit database was set back: the records {} to {delivered} of {role}, epoch {epoch}, are missing",
-            recorded + 1
-        ),
-        Apart::Diverged { epoch, seq, .. } => format!(
-            "the database of {role} or that of audit was set back: event {seq} of epoch {epoch} is recorded as another"
-        ),
-    }
-}
-
-fn detail(role: Role, apart: &Apart) -> Value {
-    let database = role.name();
-    match apart {
-        Apart::Behind { epoch, last, recorded } => {
-            json!({ "database": database, "epoch": epoch, "undoneFrom": last + 1, "undoneTo": recorded })
-        }
-        Apart::OlderEpoch { epoch, recorded } => {
-            json!({ "database": database, "epoch": epoch, "undoneUpToEpoch": recorded })
-        }
-        Apart::LogBehind { epoch, delivered, recorded } => json!({
-            "database": "audit", "service": database, "epoch": epoch, "missingFrom": recorded + 1,
-            "missingTo": delivered,
-        }),
-        Apart::Diverged { epoch, seq, here, there } => json!({
-            "database": database, "epoch": epoch, "sequence": seq, "here": here.to_string(), "there": there.to_string(),
-        }),
-    }
-}
-
-fn log_detail(found: &LogFinding) -> Value {
-    let LogFinding { log, waiting, damage, rollback, missing, conflicting } = found;
-    let mut detail = json!({ "database": "audit", "log": log, "waiting": waiting });
-    if let Some(damage) = damage {
-        detail["damage"] = damage.as_str().into();
-    }
-    if let Some(rollback) = rollback {
-        detail["has"] = rollback.has.into();
-        detail["signed"] = rollback.signed.into();
-        detail["forked"] = rollback.forked.into();
-    }
-    if let Some(Missing { records, bytes }) = missing {
-        detail["missing"] = (*records).into();
-        detail["missingBytes"] = (*bytes).into();
-    }
-    if *conflicting > 0 {
-        detail["clashing"] = (*conflicting).into();
-    }
-    detail
-}
-
-/// What is wrong with a log, and what is done about it.
-fn describe_log(found: &LogFinding) -> (String, &'static str) {
-    let LogFinding { log, waiting, .. } = found;
-    match (&found.damage, found.lost()) {
-        (Some(why), _) => (
-            format!("audit log `{log}` is damaged ({why}): {waiting} events wait for its repair"),
-            "nothing; put a copy of its rows, or of the audit database, back that is whole: it then goes on by itself with \
-             what waits",
-        ),
-        (None, Some(lost)) => (lost, "records the gap, begins a new line of checkpoints"),
-        (None, None) => (
-            format!("audit log `{log}` was held and is whole: {waiting} events wait"),
-            "nothing; it goes on with them when the audit service is started",
-        ),
-    }
-}
-
-impl Finding {
-    /// The log that is damaged and stays so.
-    fn damaged(&self) -> Option<&str> {
-        match self {
-            Self::Log(found) => found.damage.is_some().then_some(found.log.as_str()),
-            Self::Producer { .. } | Self::UnderWay(_) | Self::Orphaned(_) | Self::Expiring(_) => None,
-        }
-    }
-
-    /// The log that goes on without what is gone of it.
-    fn lost_log(&self) -> Option<&LogFinding> {
-        match self {
-            Self::Log(found) => Some(found).filter(|found| found.lost().is_some()),
-            Self::Producer { .. } | Self::UnderWay(_) | Self::Orphaned(_) | Self::Expiring(_) => None,
-        }
-    }
-
-    /// The records that are given up by going on, in words.
-    fn lost(&self) -> Option<String> {
-        match self {
-            Self::Log(found) => found.lost(),
-            Self::Producer { role, apart: apart @ Apart::LogBehind { .. }, .. } => {
-                Some(describe(*role, apart))
-            }
-            Self::Producer { .. } | Self::UnderWay(_) | Self::Orphaned(_) | Self::Expiring(_) => None,
-        }
-    }
-
-    /// What is wrong, what is done about it, and the same for programs.
-    fn describe(&self) -> (String, &'static str, Value) {
-        match self {
-            Self::Producer { role, apart, .. } => (
-                describe(*role, apart),
-                "begins a new epoch, records the gap, hands over what still waits",
-                detail(*role, apart),
-            ),
-            Self::Log(found) => {
-                let (what, action) = describe_log(found);
-                (what, action, log_detail(found))
-            }
-            Self::UnderWay(names) => (
-                format!("under way in the older copy of provisioning: {}", names.join(", ")),
-                "parks them as stuck, to be retried with `pavior op retry`",
-                json!({ "database": "provisioning", "operations": names }),
-            ),
-            Self::Orphaned(lost) => {
-                let names: Vec<&str> = lost.iter().map(|request| request.name.as_str()).collect();
-                (
-                    format!("approvals of operations that are lost: {}", names.join(", ")),
-                    "ends them as void: nobody asks any more",
-                    json!({ "database": "policy", "approvals": names }),
-                )
-            }
-            Self::Expiring(names) => (
-                format!("about to expire in the older copy of provisioning: {}", names.join(", ")),
-                "lets them stand for another day, in which they can be prolonged",
-                json!({ "database": "provisioning", "environments": names }),
-            ),
-        }
-    }
-}
-
-/// Prints the findings, each with whether it is repaired; `done` is absent for a dry run.
-fn report(findings: &[Finding], done: Option<&[bool]>, printer: Printer) -> anyhow::Result<()> {
-    let is_done = |at: usize| done.and_then(|done| done.get(at).copied());
-    if printer.is_json() {
-        let described = findings.iter().enumerate().map(|(at, finding)| {
-            let (what, action, detail) = finding.describe();
-            let done = is_done(at).unwrap_or_default();
-            json!({ "finding": what, "action": action, "done": done, "detail": detail })
-        });
-        let described: Vec<Value> = described.collect();
-        let next = if findings.is_empty() || done.is_none() { Value::Null } else { AFTERWARDS.into() };
-        return printer.value(&json!({ "dryRun": done.is_none(), "findings": described, "next": next }));
-    }
-    if findings.is_empty() {
-        return output::say(
-            "all databases, the audit log and its checkpoints fit together: there is nothing to restore",
-        );
-    }
-    for (at, finding) in findings.iter().enumerate() {
-        let (what, action, _) = finding.describe();
-        let done = match is_done(at) {
-            None => "would be done",
-            Some(true) => "done",
-            Some(false) => "not done",
-        };
-        output::say(&format!("{what}\n  {done}: {action}"))?;
-    }
-    if done.is_none() { Ok(()) } else { output::say(AFTERWARDS) }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pavior_rpc::server::{ServeOptions, ServerTls};
 use pavior_runtime::telemetry::Guard;
-use pavior_runtime::{Condition, Report, Supervisor, SupervisorOptions};
+use pavior_runtime::{Condition, Readiness, Report, Supervisor, SupervisorOptions};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -21,6 +21,7 @@ use super::role::Role;
 pub struct System {
     addresses: BTreeMap<&'static str, SocketAddr>,
     tls: bool,
+    readiness: Readiness,
     stop: mpsc::Sender<&'static str>,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -75,7 +76,7 @@ impl System {
             telemetry.shutdown().await;
             ended.map_err(anyhow::Error::from)
         });
-        let system = Self { addresses, tls: tls.is_some(), stop, running };
+        let system = Self { addresses, tls: tls.is_some(), readiness: readiness.clone(), stop, running };
         let start_limit = Duration::from_secs(30);
         // A peer in another process may come later: only what runs here is waited for.
         if roles.len() == Role::ALL.len() {
@@ -96,6 +97,11 @@ impl System {
     pub fn server(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.address("gateway"))
+    }
+
+    /// What keeps it from being ready.
+    pub(super) fn readiness(&self) -> Readiness {
+        self.readiness.clone()
     }
 
     /// Where operators look.
@@ -138,7 +144,8 @@ impl System {
 /// are refused until an operator has acted.
 fn changes_are_refused(report: &Report) -> bool {
     let failing = failing(report);
-    !failing.is_empty() && failing.iter().all(|condition| condition.name.ends_with(" outbox"))
+    let refuses = |condition: &&Condition| condition.is_checked() && condition.name.ends_with(" outbox");
+    !failing.is_empty() && failing.iter().all(refuses)
 }
 
 /// The conditions that are not met.

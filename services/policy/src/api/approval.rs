@@ -10,7 +10,8 @@ use pavior_resource::{
     open_page, parent, read_request, respond, times,
 };
 use pavior_rpc::convert::to_timestamp;
-use pavior_rpc::{ErrorReason, Problem, validate};
+use pavior_rpc::{Problem, validate};
+use pavior_store::StoreError;
 use time::OffsetDateTime;
 use tonic::Request;
 
@@ -221,10 +222,14 @@ impl Api {
                     Err(error) => return Err(Error::from(error)),
                 }
             }
-            if !self.app.kernel().store.history().fits() {
-                // What an older copy does not know may have been approved: whoever waits goes on waiting.
-                let text = "the database may be an older copy, which knows too few approvals";
-                return Err(Problem::unavailable(text).with_reason(ErrorReason::RestoreNeeded).into());
+            // What an older copy does not know may have been approved: whoever waits goes on waiting.
+            let history = self.app.kernel().store.history();
+            if let Some(apart) = history.apart() {
+                return Err(StoreError::Apart(apart).into());
+            }
+            if !history.fits() {
+                let text = "approvals are told when the audit log was compared with";
+                return Err(Problem::unavailable(text).into());
             }
             self.app.batch_get_approvals(&permit, &ids).await
         };

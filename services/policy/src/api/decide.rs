@@ -228,6 +228,7 @@ fn context(wire: decision_pb::DecisionContext, organization: &str, violations: &
         labels,
         plan_digest,
         moves_owner,
+        changes_labels,
     } = wire;
     let new_owner = group(&new_owner, organization, "context.new_owner", violations);
     let (template, template_version) = template(&template_version);
@@ -244,6 +245,7 @@ fn context(wire: decision_pb::DecisionContext, organization: &str, violations: &
         new_owner,
         moves_owner,
         labels: labels.into_iter().collect(),
+        changes_labels,
         plan_digest: filled(&plan_digest),
     }
 }

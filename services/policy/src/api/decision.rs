@@ -3,12 +3,12 @@
 use pavior_auth::Permit;
 use pavior_core::Fault;
 use pavior_core::principal::INSTALLATION;
-use pavior_core::resource::Stored;
+use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::shape::{Request as _, Resource as _};
 use pavior_resource::{
-    Answer, Error as ResourceError, Service as _, close, crud, list_query, open_page, parse, read_request,
-    respond,
+    Answer, Error as ResourceError, Scope, Service as _, Wire, close, crud, list_query, open_page, parse,
+    read_request, respond,
 };
 use pavior_rpc::Problem;
 use pavior_rpc::convert::to_timestamp;
@@ -17,61 +17,76 @@ use tonic::Request;
 use super::Api;
 use super::approval::encode_requirement;
 use super::policy::encode_type;
+use crate::app::App;
 use crate::domain::annotation::Level;
 use crate::domain::combine::{Effect, Reason};
 use crate::domain::decision::{DecisionFields, decision_name};
 use crate::domain::input::Stage;
 
-/// A decision as its caller sees it: without matches in shadow mode.
-pub(super) fn encode(decision: &Stored<DecisionFields>) -> pb::Decision {
-    let DecisionFields {
-        principal,
-        on_behalf_of,
-        action,
-        resource,
-        stage,
-        effect,
-        reasons,
-        warnings,
-        shadow: _,
-        requirements,
-        granting_roles,
-        policy_error: _,
-        input_digest,
-        plan_digest,
-        policies_digest,
-        directory_version,
-    } = decision.fields.clone();
-    let effect = match effect {
-        Effect::Allow => pb::Effect::Allow,
-        Effect::RequireApproval => pb::Effect::RequireApproval,
-        Effect::Deny => pb::Effect::Deny,
-    };
-    let stage = match stage {
-        Stage::Admission => pb::decision::Stage::Admission,
-        Stage::Plan => pb::decision::Stage::Plan,
-        Stage::Execution => pb::decision::Stage::Execution,
-    };
-    let organization = &decision.organization;
-    pb::Decision {
-        name: decision.name(),
-        effect: effect.into(),
-        reasons: reasons.into_iter().map(encode_reason).collect(),
-        warnings: warnings.into_iter().map(encode_reason).collect(),
-        requirements: requirements.into_iter().map(|one| encode_requirement(organization, one)).collect(),
-        granting_roles,
-        input_digest,
-        policies_digest,
-        directory_version,
-        plan_digest,
-        create_time: Some(to_timestamp(decision.create_time)),
-        principal,
-        on_behalf_of: on_behalf_of.unwrap_or_default(),
-        action,
-        resource,
-        stage: stage.into(),
-        shadow_hits: Vec::new(),
-        expire_time: None,
+impl Wire for DecisionFields {
+    type Message = pb::Decision;
+
+    /// A decision as its caller sees it: without matches in shadow mode.
+    fn encode(decision: &Stored<Self>) -> pb::Decision {
+        let Self {
+            principal,
+            on_behalf_of,
+            action,
+            resource,
+            stage,
+            effect,
+            reasons,
+            warnings,
+            shadow: _,
+            requirements,
+            granting_roles,
+            policy_error: _,
+            input_digest,
+            plan_digest,
+            policies_digest,
+            directory_version,
+        } = decision.fields.clone();
+        let effect = match effect {
+            Effect::Allow => pb::Effect::Allow,
+            Effect::RequireApproval => pb::Effect::RequireApproval,
+            Effect::Deny => pb::Effect::Deny,
+        };
+        let stage = match stage {
+            Stage::Admission => pb::decision::Stage::Admission,
+            Stage::Plan => pb::decision::Stage::Plan,
+            Stage::Execution => pb::decision::Stage::Execution,
+        };
+        let organization = &decision.organization;
+        pb::Decision {
+            name: decision.name(),
+            effect: effect.into(),
+            reasons: reasons.into_iter().map(encode_reason).collect(),
+            warnings: warnings.into_iter().map(encode_reason).collect(),
+            requirements: requirements.into_iter().map(|one| encode_requirement(organization, one)).collect(),
+            granting_roles,
+            input_digest,
+            policies_digest,
+            directory_version,
+            plan_digest,
+            create_time: Some(to_timestamp(decision.create_time)),
+            principal,
+            on_behalf_of: on_behalf_of.unwrap_or_default(),
+            action,
+            resource,
+            stage: stage.into(),
+            shadow_hits: Vec::new(),
+            expire_time: None,
+        }
+    }
+
+    fn decode(
+        _message: &pb::Decision,
+        _scope: &Scope<'_, App>,
+        _before: Option<&Self>,
+        violations: &mut Violations,
+    ) -> Option<Self> {
+        violations.add("", Fault::Conflict, "the service decides, and it is never written otherwise");
+        None
     }
 }
 
@@ -112,7 +127,7 @@ impl Api {
         pb::Decision {
             shadow_hits: decision.fields.shadow.iter().cloned().map(encode_reason).collect(),
             expire_time: Some(to_timestamp(expire_time)),
-            ..encode(decision)
+            ..DecisionFields::encode(decision)
         }
     }
 

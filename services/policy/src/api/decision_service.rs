@@ -4,19 +4,20 @@ use pavior_auth::permit;
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::internal::v1::decision_service_server::DecisionService;
 use pavior_proto::pavior::policy::v1 as pb;
-use pavior_resource::{Answer, respond};
+use pavior_resource::{Answer, Wire as _, respond};
 use pavior_rpc::{Problem, validate};
 use tonic::{Request, Response};
 
-use super::{Api, decide, decision};
+use super::{Api, decide};
 use crate::app::decision::ActionSelection;
+use crate::domain::decision::DecisionFields;
 
 #[tonic::async_trait]
 impl DecisionService for Api {
     async fn decide(&self, request: Request<decision_pb::DecideRequest>) -> Answer<pb::Decision> {
         permit(&request)?;
         let request = decide::decision_request(request.into_inner(), "")?;
-        respond(self.app.decide(request).await.map(|decision| decision::encode(&decision)))
+        respond(self.app.decide(request).await.map(|decision| DecisionFields::encode(&decision)))
     }
 
     async fn batch_decide(
@@ -34,7 +35,7 @@ impl DecisionService for Api {
         let mut decisions = Vec::with_capacity(decoded.len());
         for request in decoded {
             let decision = self.app.decide(request).await.map_err(Problem::from)?;
-            decisions.push(decision::encode(&decision));
+            decisions.push(DecisionFields::encode(&decision));
         }
         Ok(Response::new(decision_pb::BatchDecideResponse { decisions }))
     }

@@ -1,7 +1,7 @@
 //! Policy bindings on the wire.
 
 use pavior_core::Fault;
-use pavior_core::name::validate_id_in;
+use pavior_core::id::validate_id_in;
 use pavior_core::resource::{Stored, Violations};
 use pavior_core::validate_id;
 use pavior_proto::pavior::policy::v1 as pb;

@@ -1,10 +1,10 @@
 //! `pavior.governance.internal.v1.ResourceFactsService`.
 
-use pavior_auth::permit;
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsService;
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
-use pavior_resource::respond;
-use pavior_rpc::validate;
+use pavior_resource::facts::{Told, tell_facts};
+use pavior_resource::{read_request, respond};
+use pavior_rpc::facts::no_owners_within;
 use tonic::{Request, Response, Status};
 
 use super::Api;
@@ -15,9 +15,11 @@ impl ResourceFactsService for Api {
         &self,
         request: Request<GetResourceFactsRequest>,
     ) -> Result<Response<ResourceFacts>, Status> {
-        permit(&request)?;
-        let request = request.into_inner();
-        validate::request(&request)?;
-        respond(self.app.facts(&request).await)
+        let (permit, request) = read_request(request)?;
+        no_owners_within(&request.message)?;
+        let told = tell_facts(&self.app, &permit, &request).await;
+        respond(told.map(|told| match told {
+            Told::Recalled(facts) | Told::Current(facts) => facts,
+        }))
     }
 }

@@ -214,6 +214,7 @@ fn input_digest(input: &Input, approval: Option<&GivenApproval>) -> String {
             "new_owner": group(&context.new_owner),
             "moves_owner": context.moves_owner,
             "labels": context.labels,
+            "changes_labels": context.changes_labels,
             "plan_digest": context.plan_digest,
         },
         "approval": approval.map(|given| json!([given.approved, given.plan_digest, given.requirements])),

@@ -6,7 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod decision;
 pub(crate) mod decision_log;
 pub(crate) mod directory;
-pub(crate) mod facts;
+mod facts;
 pub(crate) mod metrics;
 pub(crate) mod policy;
 mod policy_binding;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use pavior_auth::{Permit, SystemAuthority};
 use pavior_proto::pavior::governance::internal::v1::ResourceFacts;
+use pavior_resource::facts::facts_of_target;
 use pavior_resource::{Kernel, Service};
 use pavior_store::Tx;
 
@@ -78,9 +79,6 @@ impl Service for App {
     }
 
     async fn facts(&self, tx: &Tx, permit: &Permit) -> Result<Option<ResourceFacts>, Error> {
-        match permit.resource() {
-            "" => Ok(None),
-            name => self.facts_in(tx, name).await.map(Some),
-        }
+        Ok(facts_of_target::<Self>(tx, permit).await?)
     }
 }

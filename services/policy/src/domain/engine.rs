@@ -31,6 +31,13 @@ const RECOVERY: [&str; 4] = [
 /// All projects in the place of one (AIP-159).
 const ALL: &str = "-";
 
+/// What a rule does where it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Permit,
+    Forbid,
+}
+
 /// The scope and the mode of a policy that is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
@@ -43,13 +50,15 @@ pub struct Binding {
 }
 
 impl Binding {
-    fn mode_for(&self, input: &Input) -> Mode {
+    fn mode_for(&self, input: &Input, side: Side) -> Mode {
         let within = |set: &BTreeSet<String>, value: Option<&str>| {
             set.is_empty() || value.is_some_and(|value| set.contains(value))
         };
         let project = input.resource.project.as_deref();
-        // Who lists over all projects reads those of the binding, too.
-        let project = project == Some(ALL) || within(&self.projects, project);
+        // Who lists over all projects reads those of the binding too, and others: what forbids these holds, and what
+        // permits only these does not.
+        let over_all = side == Side::Forbid && project == Some(ALL);
+        let project = over_all || within(&self.projects, project);
         if project && within(&self.environment_class_ids, input.environment_class_id()) {
             self.mode
         } else {
@@ -116,8 +125,14 @@ pub struct Compilation {
     slices: HashMap<String, OnceLock<Option<Slice>>>,
 }
 
-fn mode_for(bindings: &[Binding], input: &Input) -> Mode {
-    bindings.iter().map(|binding| binding.mode_for(input)).max().unwrap_or(Mode::Off)
+/// The strictest mode of the bindings that apply to a rule that permits.
+fn permits_in(bindings: &[Binding], input: &Input) -> Mode {
+    bindings.iter().map(|binding| binding.mode_for(input, Side::Permit)).max().unwrap_or(Mode::Off)
+}
+
+/// The strictest mode of the bindings that apply to a rule that forbids, or of which it is not known what it does.
+fn forbids_in(bindings: &[Binding], input: &Input) -> Mode {
+    bindings.iter().map(|binding| binding.mode_for(input, Side::Forbid)).max().unwrap_or(Mode::Off)
 }
 
 impl Compilation {
@@ -205,17 +220,17 @@ impl Compilation {
         any.then_some(slice)
     }
 
-    /// Decides: a pure function of the compilation and its arguments. A move from one owner to another is evaluated for
-    /// both, and the stricter outcome counts.
+    /// Decides: a pure function of the compilation and its arguments. A change of the owner or of the labels
+    /// is evaluated for what is and for what would be, and the stricter outcome counts.
     pub fn decide(&self, input: &Input, approval: Option<&GivenApproval>) -> Outcome {
-        let outcome = self.decide_as_owned(input, approval);
-        match input.with_new_owner() {
-            Some(other) => outcome.and(self.decide_as_owned(&other, approval)),
+        let outcome = self.decide_as_is(input, approval);
+        match input.after() {
+            Some(after) => outcome.and(self.decide_as_is(&after, approval)),
             None => outcome,
         }
     }
 
-    fn decide_as_owned(&self, input: &Input, approval: Option<&GivenApproval>) -> Outcome {
+    fn decide_as_is(&self, input: &Input, approval: Option<&GivenApproval>) -> Outcome {
         let Some(action) = self.schema.actions.get(&input.action) else {
             let text = format!("`{}` is not an action of this installation", input.action);
             return Outcome::deny(vec![Reason::built_in("builtin.unknown-action", text)]);
@@ -267,28 +282,30 @@ impl Compilation {
         if let Some(evaluation) = evaluation {
             let (matched, failed) = evaluation.run(&evaluation.slice.permits);
             for rule in matched {
-                match mode_for(&rule.bindings, input) {
+                match permits_in(&rule.bindings, input) {
                     Mode::Off => {}
                     Mode::Enforce => hits.permits.push(rule.reason(input, "permits")),
                     Mode::Shadow | Mode::Warn => hits.shadow.push(rule.reason(input, "would permit")),
                 }
             }
             for (rule, error) in failed {
-                if mode_for(&rule.bindings, input) != Mode::Off {
+                if permits_in(&rule.bindings, input) != Mode::Off {
                     hits.shadow.push(rule.failure(&error));
                 }
             }
             let (matched, failed) = evaluation.run(&evaluation.slice.forbids);
             let matched = matched.into_iter();
-            hits.forbids
-                .extend(matched.map(|rule| (mode_for(&rule.bindings, input), rule.reason(input, "forbids"))));
+            hits.forbids.extend(
+                matched.map(|rule| (forbids_in(&rule.bindings, input), rule.reason(input, "forbids"))),
+            );
             let failed = failed.into_iter();
-            hits.errors
-                .extend(failed.map(|(rule, error)| (mode_for(&rule.bindings, input), rule.failure(&error))));
+            hits.errors.extend(
+                failed.map(|(rule, error)| (forbids_in(&rule.bindings, input), rule.failure(&error))),
+            );
         }
         let broken = self.broken.iter().filter(|(rule, _)| rule.kind == PolicyType::Access);
         hits.errors
-            .extend(broken.map(|(rule, error)| (mode_for(&rule.bindings, input), rule.failure(error))));
+            .extend(broken.map(|(rule, error)| (forbids_in(&rule.bindings, input), rule.failure(error))));
         combine::access(hits, &input.action, || {
             let roles = self.roles.roles_granting(&input.action, MAX_GRANTING_ROLES);
             roles
@@ -329,7 +346,7 @@ impl Compilation {
         let mut hits = Vec::new();
         let hit = |rule: &RuleMeta, reason, verdict| GuardrailHit {
             reason,
-            mode: mode_for(&rule.bindings, input),
+            mode: forbids_in(&rule.bindings, input),
             verdict,
         };
         if let Some(evaluation) = evaluation {

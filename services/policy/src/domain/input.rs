@@ -81,8 +81,10 @@ pub struct Context {
     pub new_owner: Option<GroupRef>,
     /// Whether the resource goes from the owner that it has to `new_owner`, or to nobody.
     pub moves_owner: bool,
-    /// The labels that a new resource is to get.
+    /// The labels that a new resource is to get, or that the resource has after its update.
     pub labels: BTreeMap<String, String>,
+    /// Whether the labels of the resource become these.
+    pub changes_labels: bool,
     /// The digest of the plan.
     pub plan_digest: Option<String>,
 }
@@ -119,13 +121,17 @@ impl Input {
         self.organization != INSTALLATION && self.principal.organization == self.organization
     }
 
-    /// If the resource moves to another owner: the same input with the new owner in place.
-    pub fn with_new_owner(&self) -> Option<Self> {
-        let (old, new) = (&self.resource.owner, &self.context.new_owner);
-        if !self.context.moves_owner || old == new {
-            return None;
+    /// If the owner or the labels of the resource change: the same input with the new ones in place.
+    pub fn after(&self) -> Option<Self> {
+        let Context { new_owner, moves_owner, labels, changes_labels, .. } = &self.context;
+        let mut resource = self.resource.clone();
+        if *moves_owner {
+            resource.owner.clone_from(new_owner);
         }
-        Some(Self { resource: Resource { owner: new.clone(), ..self.resource.clone() }, ..self.clone() })
+        if *changes_labels {
+            resource.labels.clone_from(labels);
+        }
+        (resource != self.resource).then(|| Self { resource, ..self.clone() })
     }
 
     /// Whether the principal is a person or acts on behalf of one.

@@ -28,4 +28,3 @@ pub(crate) use policy_revision::{delete_revisions_of, trim_revisions_of};
 pub use restore::Pending;
 pub(crate) use restore::{invalidate_unscoped, pending_unscoped};
 pub(crate) use role_binding::role_bindings_of;
-pub(crate) use sea_orm::ConnectionTrait;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pavior_core::audit::{Affected, AuditEvent, Cause, Change, PrincipalRef};
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_store::outbox::OutboxContext;
 use pavior_store::{Recorded, Store, StoreError, micros};
 use sea_orm::sea_query::Expr;

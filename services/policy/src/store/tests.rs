@@ -10,6 +10,8 @@ use pavior_testkit::db::both;
 use pavior_testkit::{Clock as _, IdGen as _, ManualClock, SeededIds};
 use time::{Duration, OffsetDateTime};
 
+use sea_orm::ConnectionTrait as _;
+
 use super::*;
 use crate::domain::action::Pattern;
 use crate::domain::annotation::Level;

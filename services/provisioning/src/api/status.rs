@@ -1,9 +1,14 @@
 //! Errors as statuses, exhaustively.
 
+use std::time::Duration;
+
 use pavior_rpc::{ErrorReason, Problem};
 use tonic::Status;
 
 use crate::error::Error;
+
+/// When to look again for what people have to do.
+const FOR_PEOPLE: Duration = Duration::from_secs(60);
 
 /// The status of an error.
 pub(crate) fn to_status(error: Error) -> Status {
@@ -27,6 +32,20 @@ impl From<Error> for Problem {
                     operation => format!("operation `{operation}` is working on `{name}`"),
                 };
                 Problem::aborted(ErrorReason::ResourceBusy, message).with("operation", operation)
+            }
+            Error::Waits { ref operation, .. } => {
+                let problem = Problem::aborted(ErrorReason::ResourceBusy, error.to_string());
+                problem.with("operation", operation.as_str()).retry_in(FOR_PEOPLE)
+            }
+            Error::Removes { ref operation, ref whom, .. } => {
+                let problem = Problem::aborted(ErrorReason::ResourceBusy, error.to_string());
+                let problem = problem.with("operation", operation.as_str());
+                if whom.is_some() { problem.retry_in(FOR_PEOPLE) } else { problem }
+            }
+            Error::Declared { ref resource, .. } => {
+                let remedy = "delete the resource with its environment or project first";
+                Problem::precondition(ErrorReason::InvalidState, error.to_string())
+                    .because("STATE", resource, remedy)
             }
             Error::CarriedOut { ref operation } => {
                 let problem = Problem::precondition(ErrorReason::InvalidState, error.to_string());

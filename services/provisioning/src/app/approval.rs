@@ -194,15 +194,25 @@ impl App {
         if answer.plan_digest != op.plan_digest {
             return self.refuse(op, FailureReason::NotApproved, "the approval is for another plan").await;
         }
+        // What people have agreed to begins when the look after that finds nothing in its way.
+        if self.db.is_in_the_way_unscoped(op).await? {
+            return Ok(());
+        }
         let approvals = match self.checked_again(op).await? {
             Checked::Runs(approvals) => approvals,
             Checked::Refused(why) => return self.refuse_for(op.id, why).await,
-            Checked::Waits(_) => {
-                let message = "policy does not allow it any more: more people must approve it now";
-                return self.refuse(op, FailureReason::GuardrailDenied, message).await;
-            }
+            // Asked for once more by the next look.
+            Checked::Waits(_) => return Ok(()),
         };
-        self.db.admit_unscoped(op.id, &approvals, self.deadline_micros()).await?;
+        match self.db.admit_unscoped(op.id, &approvals, self.deadline_micros()).await {
+            Err(Error::Busy { operation, .. }) if operation.is_empty() => {
+                let message = format!("`{}` has changed since this was planned: ask anew", op.project);
+                return self.refuse(op, FailureReason::PlanStale, &message).await;
+            }
+            // It came between the two looks.
+            Err(Error::Busy { .. }) => return Ok(()),
+            admitted => admitted?,
+        }
         self.engine.changed(op.id);
         self.engine.wake();
         Ok(())
@@ -218,6 +228,8 @@ impl App {
         if plan.expire_time < self.db.now() {
             return refused(FailureReason::PlanStale, "the plan expired before it was begun: ask anew");
         }
+        // Before policy is asked: an answer that comes meanwhile is one that policy has not seen.
+        let request = self.request_of(op).await?;
         let verdict = match self.ask_policy_again(&op.principal, op, &plan).await {
             Ok(verdict) => verdict,
             Err(Error::Refused(problem)) if problem.reason == ErrorReason::PlanStale => {
@@ -227,7 +239,7 @@ impl App {
         };
         match verdict.effect() {
             Effect::Allow => Ok(Checked::Runs(self.given(op).await?)),
-            Effect::RequireApproval => self.still_asked(op).await,
+            Effect::RequireApproval => Ok(still_asked(request)),
             Effect::Deny | Effect::Unspecified => {
                 let why = format!("policy does not allow it any more: {}", messages(&verdict.decision));
                 refused(FailureReason::GuardrailDenied, &why)
@@ -235,38 +247,44 @@ impl App {
         }
     }
 
-    /// The approvals that people said yes to. One that waits is withdrawn: nobody has to agree any more.
-    async fn given(&self, op: &Operation) -> Result<Vec<String>> {
-        let name = &op.approval;
-        if name.is_empty() {
-            return Ok(Vec::new());
+    /// What people were asked with, as it stands now; nothing where policy does not know it (any more).
+    async fn request_of(&self, op: &Operation) -> Result<Option<policy::Approval>> {
+        if op.approval.is_empty() {
+            return Ok(None);
         }
         let permit = self.own_permit(&op.organization);
-        let known = self.peers.approvals(&permit, vec![name.clone()]).await?;
-        match known.into_iter().flatten().next().map(|request| request.state()) {
-            Some(State::Approved) => Ok(vec![name.clone()]),
+        let known = self.peers.approvals(&permit, vec![op.approval.clone()]).await?;
+        Ok(known.into_iter().flatten().next())
+    }
+
+    /// The approvals that people said yes to. One that waits is withdrawn: nobody has to agree any more.
+    async fn given(&self, op: &Operation) -> Result<Vec<String>> {
+        match self.request_of(op).await?.map(|request| request.state()) {
+            Some(State::Approved) => Ok(vec![op.approval.clone()]),
             Some(State::Pending) => {
                 let why = "policy asks for no approval any more";
-                self.peers.cancel_approval(&permit, name, true, why).await?;
+                let permit = self.own_permit(&op.organization);
+                self.peers.cancel_approval(&permit, &op.approval, true, why).await?;
                 Ok(Vec::new())
             }
             _ => Ok(Vec::new()),
         }
     }
+}
 
-    /// Whether people can still answer: to the request that they were asked with, or, where policy does not know that
-    /// (any more), to a new one.
-    async fn still_asked(&self, op: &Operation) -> Result<Checked> {
-        if op.approval.is_empty() {
-            return Ok(Checked::Waits(None));
-        }
-        let permit = self.own_permit(&op.organization);
-        let known = self.peers.approvals(&permit, vec![op.approval.clone()]).await?;
-        let Some(request) = known.into_iter().flatten().next() else { return Ok(Checked::Waits(None)) };
-        match over(request.state()) {
-            Some(said) => Ok(Checked::Refused(Failure::refusal(FailureReason::NotApproved, said))),
-            None => Ok(Checked::Waits(Some(op.approval.clone()))),
-        }
+/// Whether people can still answer: to the request that they were asked with, or, where policy does not know that (any
+/// more), to a new one.
+fn still_asked(request: Option<policy::Approval>) -> Checked {
+    let Some(request) = request else { return Checked::Waits(None) };
+    let refused = |reason, said: &str| Checked::Refused(Failure::refusal(reason, said));
+    match (request.state(), over(request.state())) {
+        // They have answered, and are not asked twice with one request.
+        (State::Approved, _) => refused(
+            FailureReason::GuardrailDenied,
+            "policy does not allow it any more: more people must approve it now",
+        ),
+        (_, Some(said)) => refused(FailureReason::NotApproved, said),
+        (_, None) => Checked::Waits(Some(request.name)),
     }
 }
 

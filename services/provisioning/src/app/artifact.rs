@@ -1,5 +1,8 @@
 //! What runs left, given to callers as its driver keeps it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
 use futures::{Stream, TryStreamExt as _};
 use pavior_auth::Permit;
 use pavior_core::digest::Digest;
@@ -11,6 +14,7 @@ use serde_json::Value;
 
 use super::App;
 use crate::domain::names;
+use crate::domain::plan::{Artifact, Change};
 use crate::domain::run::Run;
 use crate::error::{Error, Result};
 
@@ -73,6 +77,53 @@ impl App {
             digest,
             chunks: chunks(pieces, offset),
         })
+    }
+}
+
+impl App {
+    /// Refuses a plan that takes an artifact which is kept no more. Whether it is still what it was is looked at when it
+    /// is taken, as is what no driver says now.
+    pub(super) async fn check_artifacts(
+        &self,
+        permit: &Permit,
+        project: &str,
+        changes: &[Change],
+    ) -> Result<()> {
+        let taken = changes.iter().filter(|change| change.is_step()).filter_map(|change| {
+            let Artifact::Known(artifact) = &change.spec.artifact else { return None };
+            let digest = artifact.get("sha256").and_then(Value::as_str).unwrap_or_default();
+            Some((Digest::from_hex(digest).ok()?, change.resource.as_str()))
+        });
+        let taken: BTreeMap<Digest, &str> = taken.collect();
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let rows = self.db.resources_of_project(permit, project).await?;
+        let keepers: BTreeSet<String> = rows
+            .into_iter()
+            .filter(|row| row.type_id == names::PIPELINE_TYPE)
+            .map(|row| row.driver)
+            .collect();
+        let keepers: Option<Vec<_>> = keepers.iter().map(|id| self.engine.drivers().get(id)).collect();
+        let Some(keepers) = keepers else { return Ok(()) };
+        for (digest, resource) in taken {
+            let organization = permit.organization().to_owned();
+            let request = ReadArtifactRequest { organization, digest };
+            // What is opened is not read.
+            let asked = keepers.iter().map(|driver| driver.read_artifact(request.clone()));
+            let answers = join_all(asked).await;
+            let gone = |answer: &std::result::Result<_, Failure>| {
+                answer.as_ref().is_err_and(|failure| failure.code == FailureCode::NotFound)
+            };
+            if !answers.is_empty() && answers.iter().all(gone) {
+                let message = format!("artifact `{digest}`, which `{resource}` takes, is kept no more");
+                let fix = "run the pipeline again, and deploy what it makes";
+                return Err(Problem::precondition(ErrorReason::InvalidState, message)
+                    .because("STATE", resource, fix)
+                    .into());
+            }
+        }
+        Ok(())
     }
 }
 

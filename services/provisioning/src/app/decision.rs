@@ -211,6 +211,7 @@ fn wire(
         },
         plan_digest: plan.digest.clone(),
         moves_owner: *moves_owner,
+        changes_labels: false,
     };
     (action.clone(), facts(subject, labels), context)
 }

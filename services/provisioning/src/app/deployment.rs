@@ -7,7 +7,7 @@ use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 
 use super::environment::{class_of, idle, merged, section};
-use super::planning::only_workloads_and_drifted;
+use super::planning::narrow;
 use super::submit::{Effect, Proposal};
 use super::{Answer, App, ChangeContext, Readable};
 use crate::domain::deployment::Deployment;
@@ -203,7 +203,9 @@ impl App {
         let mut facts = self.facts_for(context, &ground, section, Some(artifact)).await?;
         facts.source_deployment.clone_from(&from);
         // What it runs on is there by then.
-        only_workloads_and_drifted(&mut facts);
+        narrow(&mut facts, |wanted, standing| {
+            wanted.is_workload() || standing.is_some_and(|standing| standing.drift().is_some())
+        });
         let changes = self.changes(&facts).await?;
         let mends = changes.iter().any(|change| change.is_step() && !change.spec.is_workload());
         let fate = if mends { Fate::Changed } else { Fate::Kept };

@@ -11,7 +11,7 @@ use pavior_rpc::{ErrorReason, Problem};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::App;
-use super::driver::all;
+use super::driver::those;
 use crate::domain::drift::{Drift, Standing};
 use crate::domain::teardown::Holds;
 use crate::error::Result;
@@ -132,11 +132,12 @@ async fn look_of(
 /// has is gone, to whoever asks.
 async fn tell_gone_from_broken(driver: &dyn Driver, sights: &mut [(String, String, Sight)], until: Instant) {
     let broken = |sight: &Sight| sight.standing == Standing::Drifted(Drift::Broken);
-    if !sights.iter().any(|(_, _, sight)| broken(sight)) {
-        return;
-    }
+    let wanted =
+        sights.iter().filter(|(_, _, sight)| broken(sight)).map(|(_, identity, _)| identity.as_str());
     // A driver that cannot say is believed as far as it said something.
-    let Ok(Ok(listed)) = timeout_at(until, all(driver)).await else { return };
+    let Ok(Ok(listed)) = timeout_at(until, those(driver, wanted.collect())).await else {
+        return;
+    };
     for (_, identity, sight) in sights.iter_mut().filter(|(_, _, sight)| broken(sight)) {
         if !listed.iter().any(|thing| thing.identity == *identity) {
             sight.standing = Standing::Drifted(Drift::Gone);

@@ -1,6 +1,7 @@
 //! Drivers as the platform sees them: told what is declared, asked how they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,12 @@ use crate::error::Result;
 /// How long a driver may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a driver is asked for at once, and how often at most.
+/// What a driver is asked for at once.
 const PAGE: usize = 1_000;
-const MAX_PAGES: usize = 200;
+/// So many pages in a row may hold nothing.
+const MAX_EMPTY: usize = 20;
+/// The most that is compared of what one driver has.
+const MOST: usize = 200_000;
 /// How long a driver may take for one page of what it has.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,27 +85,75 @@ pub(crate) async fn condition(driver: &dyn Driver) -> Health {
     tokio::time::timeout(PATIENCE, driver.health()).await.unwrap_or_else(|_| silent())
 }
 
-/// Everything that a driver has, in order of identity.
-pub(super) async fn all(driver: &dyn Driver) -> std::result::Result<Vec<Listed>, Failure> {
-    let mut things: Vec<Listed> = Vec::new();
+/// Goes through what a driver has, in order of identity and with one page in memory, for as long as `look` wants more.
+pub(super) async fn go_through(
+    driver: &dyn Driver,
+    mut look: impl FnMut(Listed) -> ControlFlow<()>,
+) -> std::result::Result<ControlFlow<()>, Failure> {
     let mut page_token = String::new();
-    for _ in 0..MAX_PAGES {
+    let (mut last, mut empty): (Option<String>, usize) = (None, 0);
+    loop {
         let page =
             tokio::time::timeout(LIST_PATIENCE, driver.list(ListRequest { page_size: PAGE, page_token }));
         let page = page.await.map_err(|_| Failure::new(FailureCode::Timeout, "it takes too long"))??;
-        let seen = things.len();
-        things.extend(page.resources);
-        // From the last of the page before.
-        let behind = things.get(seen.saturating_sub(1)..).unwrap_or_default();
-        if !behind.is_sorted_by(|a, b| a.identity < b.identity) {
-            return Err(Failure::new(FailureCode::Internal, "its answer is not in order of identity"));
+        empty = if page.resources.is_empty() { empty + 1 } else { 0 };
+        if empty > MAX_EMPTY {
+            return Err(Failure::new(
+                FailureCode::Internal,
+                "its answer goes on without telling of anything",
+            ));
+        }
+        for thing in page.resources {
+            if last.as_ref().is_some_and(|last| *last >= thing.identity) {
+                return Err(Failure::new(FailureCode::Internal, "its answer is not in order of identity"));
+            }
+            last = Some(thing.identity.clone());
+            if look(thing).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
         if page.next_page_token.is_empty() {
-            return Ok(things);
+            return Ok(ControlFlow::Continue(()));
         }
         page_token = page.next_page_token;
     }
-    Err(Failure::new(FailureCode::Unsupported, "it has more than can be compared"))
+}
+
+/// Everything that a driver has, in order of identity.
+pub(super) async fn all(driver: &dyn Driver) -> std::result::Result<Vec<Listed>, Failure> {
+    let mut things: Vec<Listed> = Vec::new();
+    let gone_through = go_through(driver, |thing| {
+        things.push(thing);
+        if things.len() > MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match gone_through.await? {
+        ControlFlow::Continue(()) => Ok(things),
+        ControlFlow::Break(()) => {
+            Err(Failure::new(FailureCode::Unsupported, "it has more than can be compared"))
+        }
+    }
+}
+
+/// What a driver has under these identities.
+pub(super) async fn those(
+    driver: &dyn Driver,
+    mut wanted: BTreeSet<&str>,
+) -> std::result::Result<Vec<Listed>, Failure> {
+    let mut found = Vec::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let gone_through = go_through(driver, |thing| {
+        // What comes before it in order does not come any more.
+        while let Some(first) = wanted.first().copied().filter(|first| *first <= thing.identity.as_str()) {
+            wanted.remove(first);
+            if first == thing.identity {
+                found.push(thing.clone());
+            }
+        }
+        if wanted.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    gone_through.await.map(|_| found)
 }
 
 impl App {

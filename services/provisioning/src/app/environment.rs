@@ -3,7 +3,7 @@
 use pavior_auth::Permit;
 use pavior_core::{Fault, ResourceName};
 use pavior_resource::ListQuery;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pavior_resource::check_etag;
@@ -11,10 +11,12 @@ use pavior_rpc::{ErrorReason, Problem, Violations};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::drift::Sight;
 use super::facts::project_subject;
-use super::planning::{current, only_drifted_of_the_project, parameters};
+use super::planning::{current, narrow, parameters};
 use super::submit::{Effect, Proposal, Target};
 use super::{Answer, App, ChangeContext, Readable, etag_of};
+use crate::domain::drift::Standing;
 use crate::domain::environment::{Environment, EnvironmentView};
 use crate::domain::facts::{Facts, Section, resource_name};
 use crate::domain::names::{self, Parent};
@@ -23,7 +25,7 @@ use crate::domain::project::{Project, ProjectState};
 use crate::domain::question::{Fate, Touched, Verb};
 use crate::domain::resource::{Resource, ResourceState};
 use crate::domain::scope::{EnvironmentScope, ProjectScope};
-use crate::domain::template::EnvironmentClass;
+use crate::domain::template::{EnvironmentClass, Wanted};
 use crate::engine::artifact_of_run;
 use crate::error::{Error, Result};
 use crate::store::{Makes, NewEnvironment, Page, ResourceRecord};
@@ -206,8 +208,7 @@ impl App {
         self.submit(context, proposal).await
     }
 
-    /// What the planner looks at for one section: also how what it is about stands now. Of the project's own only what is
-    /// not as it is recorded.
+    /// What the planner looks at for one section: also how what it is about stands now.
     pub(crate) async fn facts_for(
         &self,
         context: &ChangeContext,
@@ -215,30 +216,28 @@ impl App {
         section: Section,
         artifact: Option<Value>,
     ) -> Result<Facts> {
-        let project = ProjectScope { name: ground.project.name.clone(), owner: ground.project.owner.clone() };
-        let environment = section.environment.as_ref();
-        let planned = section.wanted.iter().map(|wanted| resource_name(&project, environment, &wanted.id));
-        let planned: BTreeSet<String> = planned.collect();
-        let rows = ground
-            .rows
-            .iter()
-            .filter(|row| row.state == ResourceState::Active && planned.contains(&row.name));
-        let rows: Vec<ResourceRecord> = rows.map(ResourceRecord::from).collect();
-        let mut facts = Facts {
-            project,
-            sections: vec![section],
-            current: current(&ground.rows),
-            artifact,
-            ..Facts::default()
-        };
-        for (name, sight) in self.look(rows).await? {
-            if let Some(current) = facts.current.get_mut(&name) {
-                current.standing = sight.standing;
-            }
-        }
-        only_drifted_of_the_project(&mut facts);
-        facts.matched = self.matched(&context.permit, &ground.project.labels, &facts).await?;
-        Ok(facts)
+        let facts = ground.facts(section, artifact);
+        let (sights, matched) = futures::future::join(
+            self.look(ground.planned(&facts)),
+            self.matched(&context.permit, &ground.project.labels, &facts),
+        )
+        .await;
+        Ok(Facts { matched: matched?, ..seen_as(facts, sights?) })
+    }
+
+    /// The same of what a project has itself, as far as it is not known to be as it is recorded: definitions are asked for
+    /// that only.
+    pub(super) async fn facts_to_repair(
+        &self,
+        context: &ChangeContext,
+        ground: &ProjectSnapshot,
+    ) -> Result<Facts> {
+        let facts = ground.facts(ground.own_section(), None);
+        let sights = self.look(ground.planned(&facts)).await?;
+        let mut facts = seen_as(facts, sights);
+        narrow(&mut facts, |_, standing| standing.is_some_and(|standing| *standing != Standing::AsRecorded));
+        let matched = self.matched(&context.permit, &ground.project.labels, &facts).await?;
+        Ok(Facts { matched, ..facts })
     }
 
     /// The artifact of the newest successful run, under the name that the class's workload wants.
@@ -276,6 +275,16 @@ fn new_environment(ground: &ProjectSnapshot, class: String, made: Touched) -> Ta
     Target { template_version: ground.path.name.clone(), asked, ..target }
 }
 
+/// The facts with what the drivers say of what is there.
+fn seen_as(mut facts: Facts, sights: BTreeMap<String, Sight>) -> Facts {
+    for (name, sight) in sights {
+        if let Some(current) = facts.current.get_mut(&name) {
+            current.standing = sight.standing;
+        }
+    }
+    facts
+}
+
 /// What an environment of a class consists of.
 pub(super) fn section(name: &str, class: &EnvironmentClass, parameters: &Value) -> Section {
     Section {
@@ -286,8 +295,31 @@ pub(super) fn section(name: &str, class: &EnvironmentClass, parameters: &Value) 
 }
 
 impl ProjectSnapshot {
+    /// What the planner looks at for one section, as it is recorded.
+    fn facts(&self, section: Section, artifact: Option<Value>) -> Facts {
+        Facts {
+            project: ProjectScope { name: self.project.name.clone(), owner: self.project.owner.clone() },
+            sections: vec![section],
+            current: current(&self.rows),
+            artifact,
+            ..Facts::default()
+        }
+    }
+
+    /// What is recorded of what is to be planned.
+    fn planned(&self, facts: &Facts) -> Vec<ResourceRecord> {
+        let of_section = |section: &Section| {
+            let environment = section.environment.as_ref();
+            let name = |wanted: &Wanted| resource_name(&facts.project, environment, &wanted.id);
+            section.wanted.iter().map(name).collect::<Vec<_>>()
+        };
+        let planned: BTreeSet<String> = facts.sections.iter().flat_map(of_section).collect();
+        let standing = self.rows.iter().filter(|row| row.state == ResourceState::Active);
+        standing.filter(|row| planned.contains(&row.name)).map(ResourceRecord::from).collect()
+    }
+
     /// What the project consists of besides its environments.
-    pub(super) fn own_section(&self) -> Section {
+    fn own_section(&self) -> Section {
         Section {
             environment: None,
             parameters: self.project.parameters.clone(),

@@ -38,13 +38,14 @@ impl App {
 
     /// True when an operation was begun, false when there is nothing to take down.
     async fn expire(&self, timer: &timer::Model) -> Result<bool> {
+        // Every look at the timer is a request of its own, whichever replica has it: two give one operation.
+        let request_id = format!("{}/{}", timer.id, timer.attempt);
         let context = ChangeContext {
             permit: self.own_permit(&timer.organization),
             action: "provisioning.environments.delete",
-            // Every look at the timer is a request of its own, whichever replica has it: two give one operation.
-            request_id: format!("{}/{}", timer.id, timer.attempt),
+            hash: digest::sha256(request_id.as_bytes()),
+            request_id,
             method: "timer".to_owned(),
-            hash: digest::sha256(format!("{}/{}", timer.id, timer.attempt).as_bytes()),
             goal: Goal::Apply,
             plan_digest: String::new(),
             due: Some(Due { timer: timer.id, why: "its time is over" }),

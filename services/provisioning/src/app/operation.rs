@@ -52,7 +52,9 @@ impl App {
     ) -> Result<Page<OperationAnswer>> {
         let page = self.db.operations_page(permit, query).await?;
         page.of(async |operations: Vec<Operation>| {
-            let views = self.db.views_unscoped(operations).await?;
+            let mut views = self.db.views_unscoped(operations).await?;
+            // Some may have been deleted between the two.
+            views.retain(|view| view.op.delete_time.is_none());
             self.with_responses(permit, views).await
         })
         .await
@@ -150,7 +152,7 @@ impl App {
         match verdict.effect() {
             Effect::Allow => Ok(()),
             Effect::RequireApproval => {
-                Err(unapproved(&plan, &verdict).with("approval", &view.op.approval).into())
+                Err(unapproved_yet(unapproved(&plan, &verdict), &view.op.approval).into())
             }
             Effect::Deny | Effect::Unspecified => {
                 plan.decision =
@@ -174,4 +176,14 @@ impl App {
         };
         Err(Problem::precondition(ErrorReason::InvalidState, message).because("STATE", name, fix).into())
     }
+}
+
+/// What was approved before it began and got stuck is approved once: where policy asks for more since, that is said
+/// beside what was given.
+fn unapproved_yet(mut problem: Problem, given: &str) -> Problem {
+    if given.is_empty() {
+        return problem;
+    }
+    problem.message.push_str(&format!(": approval `{given}` was given, and policy asks for more by now"));
+    problem.with("approval", given)
 }

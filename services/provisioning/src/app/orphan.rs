@@ -8,14 +8,26 @@ use pavior_rpc::{ErrorReason, Problem};
 use serde_json::json;
 
 use super::drift::refuse_held;
-use super::driver::all;
+use super::driver::those;
+use super::environment::idle;
+use super::facts::seen;
 use super::submit::{Effect, Proposal, Target};
 use super::{Answer, App, ChangeContext};
 use crate::domain::plan::{Kind, Spec};
 use crate::domain::question::{Subject, Verb, WorksOn};
+use crate::domain::resource::Resource;
 use crate::domain::{names, teardown};
 use crate::error::{Error, Result};
-use crate::store::{Makes, ResourceRecord};
+use crate::store::{Makes, ResourceRecord, Seen};
+
+/// What is to be removed.
+struct Orphan {
+    thing: Listed,
+    /// The name under which it is recorded for that.
+    name: String,
+    /// What is held for it, as it was seen.
+    seen: Seen,
+}
 
 impl App {
     /// Removes what a driver has under a name of its own, and nobody declares.
@@ -30,11 +42,11 @@ impl App {
         if let Some(answer) = self.replayed(context).await? {
             return Ok(answer);
         }
-        let orphan = self.orphan(context, driver, identity).await?;
+        let Orphan { thing: orphan, name, seen } = self.orphan(context, driver, identity).await?;
         let holds = self.holds(vec![record(driver, &orphan)]).await?;
         let version = self.engine.drivers().get(driver).map(|driver| driver.info().version);
         let recorded = [teardown::Recorded {
-            name: orphan.resource.clone(),
+            name: name.clone(),
             resource_type: String::new(),
             resource_definition: String::new(),
             driver: driver.to_owned(),
@@ -53,6 +65,7 @@ impl App {
         let mut changes =
             teardown::plan(&recorded, &holds).map_err(|cycle| Error::Corrupt(cycle.to_string()))?;
         for change in &mut changes {
+            change.step = teardown::step_id(&orphan.resource);
             // Its environment may be another by now, or gone: nothing of it changes, and nobody is asked about it.
             change.spec.environment = String::new();
         }
@@ -61,14 +74,14 @@ impl App {
         let effect = Effect::new(Kind::DeleteOrphan, "delete orphan", settings);
         let proposal = Proposal {
             target: Target {
-                name: orphan.resource,
+                name,
                 costs: Vec::new(),
                 template_version: String::new(),
                 parameters: json!({}),
                 asked: Verb::on(Subject::organization(parent)),
                 works_on: WorksOn::default(),
                 labels: BTreeMap::new(),
-                seen: BTreeMap::new(),
+                seen,
             },
             changes,
             effect: Effect { makes: Makes { orphan: Some(orphan.identity), ..Makes::default() }, ..effect },
@@ -77,42 +90,83 @@ impl App {
     }
 
     /// The thing as its driver names it, after it was made sure that no resource declares it.
-    async fn orphan(&self, context: &ChangeContext, id: &str, identity: &str) -> Result<Listed> {
-        let organization = context.permit.organization();
+    async fn orphan(&self, context: &ChangeContext, id: &str, identity: &str) -> Result<Orphan> {
+        let permit = &context.permit;
         let Some(driver) = self.engine.drivers().get(id) else {
             let text = format!("there is no driver `{id}`");
             return Err(Problem::invalid_field("driver_id", Fault::Unknown, text).into());
         };
-        let things = all(&*driver).await.map_err(|failure| unlisted(id, &failure))?;
-        let own = |thing: &Listed| thing.identity == identity && thing.organization == organization;
-        let Some(thing) = things.into_iter().find(own) else {
+        let things = those(&*driver, [identity].into()).await.map_err(|failure| unlisted(id, &failure))?;
+        let Some(thing) = things.into_iter().find(|thing| thing.organization == permit.organization()) else {
             return Err(Error::NotFound { kind: "Orphan", name: format!("{id}: {identity}") });
         };
-        let name = ResourceName::parse(&thing.resource).ok();
-        let own = name.is_some_and(|name| name.organization() == organization);
-        if !own || names::project_of(&thing.resource).is_empty() {
+        let made_for = ResourceName::parse(&thing.resource).ok().filter(|name| {
+            name.organization() == permit.organization()
+                && !names::project_of(&thing.resource).is_empty()
+                && names::made_for(&thing.resource) == thing.resource
+        });
+        let Some(made_for) = made_for else {
             let message = format!("driver `{id}` does not say for which resource `{identity}` was made");
             let fix = "remove it with the means of the driver";
             return Err(Problem::precondition(ErrorReason::InvalidState, message)
                 .because("STATE", identity, fix)
                 .into());
+        };
+        if let Some(row) = self.db.recorded_as(permit, id, identity).await? {
+            return Err(self.recorded(row, identity).await?);
         }
-        if let Some(row) = self.db.find_resource(&context.permit, &thing.resource).await? {
-            if row.project.is_empty() {
-                let operation = self.db.removal_of_unscoped(&row.name).await?;
-                return Err(Error::Busy { name: row.name, operation });
+        if made_for.collection() != "resources" {
+            self.refuse_kept(context, &thing).await?;
+        }
+        match self.db.find_recorded(permit, &thing.resource).await? {
+            None => Ok(Orphan { name: thing.resource.clone(), seen: Seen::new(), thing }),
+            Some(row) if row.project.is_empty() => Err(self.recorded(row, identity).await?),
+            Some(row) => {
+                let name = names::orphan(&thing.resource, id, identity);
+                Ok(Orphan { name, seen: self.namesake(context, &row).await?, thing })
             }
-            let message = if row.identity == identity {
-                format!("`{identity}` is no orphan: `{}` declares it", row.name)
-            } else {
-                format!("`{}` is recorded, and has another `{id}` than this one", row.name)
-            };
-            let fix = "delete the resource with its environment or project first";
-            return Err(Problem::precondition(ErrorReason::InvalidState, message)
-                .because("STATE", &row.name, fix)
-                .into());
         }
-        Ok(thing)
+    }
+
+    /// Why what is recorded is no orphan to remove: it is declared, or is being removed.
+    async fn recorded(&self, row: Resource, identity: &str) -> Result<Error> {
+        if !row.project.is_empty() {
+            return Ok(Error::Declared { identity: identity.to_owned(), resource: row.name });
+        }
+        let operation = self.db.removal_of_unscoped(&row.name).await?;
+        Ok(Error::Busy { name: row.name, operation })
+    }
+
+    /// Refuses what was made for a project or an environment itself as long as there is one.
+    async fn refuse_kept(&self, context: &ChangeContext, thing: &Listed) -> Result<()> {
+        let (project, environment) =
+            (names::project_of(&thing.resource), names::environment_of(&thing.resource));
+        let (owner, exists, fix) = if environment.is_empty() {
+            let exists = self.db.find_project(&context.permit, &project).await?.is_some();
+            (project, exists, "repair the project (RepairProject), or delete it")
+        } else {
+            let exists = self.db.find_environment(&context.permit, &environment).await?.is_some();
+            (environment, exists, "update the environment (UpdateEnvironment), or delete it")
+        };
+        if !exists {
+            return Ok(());
+        }
+        let message = format!("`{}` is no orphan: it was made for `{owner}`, which exists", thing.identity);
+        Err(Problem::precondition(ErrorReason::InvalidState, message).because("STATE", owner, fix).into())
+    }
+
+    /// What the resource is in that has the orphan's name now, as it is held: nothing else may work on it.
+    async fn namesake(&self, context: &ChangeContext, row: &Resource) -> Result<Seen> {
+        let project = self.db.project(&context.permit, &row.project).await?;
+        if !project.operation.is_empty() {
+            return Err(Error::Busy { name: project.name, operation: project.operation });
+        }
+        if row.environment.is_empty() {
+            return Ok(seen(&project, None));
+        }
+        let environment = self.db.environment(&context.permit, &row.environment).await?;
+        idle(&environment)?;
+        Ok(seen(&project, Some(&environment)))
     }
 }
 

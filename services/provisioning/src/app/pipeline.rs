@@ -91,7 +91,7 @@ impl App {
     /// A pipeline's resource.
     pub(crate) async fn pipeline(&self, permit: &Permit, name: &ResourceName) -> Result<Resource> {
         let row = self.db.find_resource(permit, &resource_of(name)).await?;
-        row.filter(|row| row.type_id == names::PIPELINE_TYPE && !row.project.is_empty())
+        row.filter(|row| row.type_id == names::PIPELINE_TYPE)
             .ok_or_else(|| Error::NotFound { kind: "Pipeline", name: name.as_str().to_owned() })
     }
 

@@ -21,7 +21,7 @@ use crate::domain::names::{self, ENTITY_DRIVER};
 use crate::domain::plan::{Action, Change, Draft, FieldChange};
 use crate::domain::planner::{self, Answer, Obstacle};
 use crate::domain::resource::{Resource, ResourceState};
-use crate::domain::template::Template;
+use crate::domain::template::{Template, Wanted};
 use crate::domain::{scope, teardown};
 use crate::error::{Error, Result};
 use crate::store::ResourceRecord;
@@ -370,25 +370,14 @@ pub(crate) fn recorded(rows: Vec<Resource>) -> Vec<teardown::Recorded> {
         .collect()
 }
 
-/// Of the project's own section, only what is not as it is recorded.
-pub(crate) fn only_drifted_of_the_project(facts: &mut Facts) {
-    let Facts { project, sections, current, .. } = facts;
-    for section in sections.iter_mut().filter(|section| section.environment.is_none()) {
-        section.wanted.retain(|wanted| {
-            let name = resource_name(project, None, &wanted.id);
-            current.get(&name).and_then(|current| current.standing.drift()).is_some()
-        });
-    }
-}
-
-/// Only the workloads of each section, and what is not as it is recorded.
-pub(crate) fn only_workloads_and_drifted(facts: &mut Facts) {
+/// Leaves of what is wanted what is to be planned: `keep` is told how it stands, which is nothing where nothing is
+/// recorded of it.
+pub(crate) fn narrow(facts: &mut Facts, keep: impl Fn(&Wanted, Option<&Standing>) -> bool) {
     let Facts { project, sections, current, .. } = facts;
     for Section { environment, wanted, parameters: _ } in sections {
         wanted.retain(|wanted| {
             let name = resource_name(project, environment.as_ref(), &wanted.id);
-            let drift = current.get(&name).and_then(|current| current.standing.drift());
-            wanted.is_workload() || drift.is_some()
+            keep(wanted, current.get(&name).map(|current| &current.standing))
         });
     }
 }

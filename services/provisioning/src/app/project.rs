@@ -167,7 +167,12 @@ impl App {
         M: Message + Default + 'static,
         F: Fn(&Project) -> Result<Project> + Send + Sync + 'static,
     {
-        kernel::run(self, context, encode, description, |work, wanted| Box::pin(describe(work, wanted))).await
+        let done =
+            kernel::run(self, context, encode, description, |work, wanted| Box::pin(describe(work, wanted)));
+        match done.await {
+            Err(refusal) => Err(self.explained(&context.permit, refusal).await),
+            done => done,
+        }
     }
 }
 

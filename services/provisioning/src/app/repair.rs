@@ -1,5 +1,5 @@
-//! Mending what a project has itself: as an operation of its own, which holds the project, so that nobody else works on
-//! the same things meanwhile.
+//! Mending what a project has itself: as an operation of its own, which holds the project while it works, so that nobody
+//! else works on the same things meanwhile.
 
 use pavior_rpc::{ErrorReason, Problem};
 use serde_json::json;
@@ -21,15 +21,17 @@ impl App {
             return Ok(answer);
         }
         let ground = self.ground(context, name).await?;
-        let facts = self.facts_for(context, &ground, ground.own_section(), None).await?;
+        let facts = self.facts_to_repair(context, &ground).await?;
         let changes = self.changes(&facts).await?;
         refuse_losses(&changes)?;
         let project = &ground.project;
+        // Where people are asked first, the project is taken when they have agreed, if it is this one still.
+        let settings = json!({ "uid": project.uid, "revision": project.revision });
         let target = Target::new(project, project_subject(project), Vec::new());
         let proposal = Proposal {
             target: Target { costs: costs_of(&ground.rows, ""), ..target },
             changes,
-            effect: Effect::new(Kind::RepairProject, "repair project", json!({})),
+            effect: Effect::new(Kind::RepairProject, "repair project", settings),
         };
         self.submit(context, proposal).await
     }

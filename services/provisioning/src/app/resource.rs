@@ -33,9 +33,7 @@ impl Readable for Resource {
 
     async fn get(app: &App, permit: &Permit, name: &ResourceName) -> Result<Self> {
         let row = app.db.find_resource(permit, name.as_str()).await?;
-        // What is in no project is recorded for its removal only.
-        row.filter(|row| !row.project.is_empty())
-            .ok_or_else(|| Error::NotFound { kind: "Resource", name: name.to_string() })
+        row.ok_or_else(|| Error::NotFound { kind: "Resource", name: name.to_string() })
     }
 
     async fn list(app: &App, permit: &Permit, parent: &Parent, query: &ListQuery) -> Result<Page<Self>> {

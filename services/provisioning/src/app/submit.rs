@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pavior_auth::Permit;
 use pavior_core::digest::Digest;
 use pavior_core::{Principal, PrincipalKind};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
@@ -19,13 +20,15 @@ use super::plan::{expected, stale};
 use super::{Answer, App, ChangeContext, Goal};
 use crate::domain::cost;
 use crate::domain::environment::Environment;
+use crate::domain::names;
+use crate::domain::operation::{Operation, OperationState};
 use crate::domain::plan::{Change, Kind, Plan};
 use crate::domain::project::Project;
 use crate::domain::question::{Fate, Subject, Touched, Verb, WorksOn};
 use crate::domain::questions;
 use crate::engine::ENGINE_VERSION;
 use crate::error::{Error, Result};
-use crate::store::{Accepted, Admission, Makes, NewOperation, OperationView, Ownership, Seen, planned_event};
+use crate::store::{Accepted, Admission, Makes, NewOperation, Ownership, Seen, planned_event};
 
 /// What is proposed, before policy has seen it.
 #[derive(Debug, Clone)]
@@ -110,7 +113,10 @@ impl App {
     async fn accepted(&self, context: &ChangeContext, accepted: Accepted) -> Result<Answer> {
         let view = match accepted {
             Accepted::Fresh(view) => *view,
-            Accepted::Replayed(id) => self.view_by_id(id).await?,
+            Accepted::Replayed(id) => {
+                let op = self.operation_by_id(id).await?;
+                self.db.view_unscoped(op).await?
+            }
             Accepted::Nothing => return Ok(Answer::Nothing),
         };
         Ok(Answer::Operation(Box::new(self.with_response(&context.permit, view).await?)))
@@ -143,7 +149,28 @@ impl App {
         match self.replayed(context).await {
             Ok(Some(answer)) => Ok(answer),
             Err(reused @ Error::Resource(pavior_resource::Error::RequestIdReused)) => Err(reused),
-            Ok(None) | Err(_) => Err(refusal),
+            Ok(None) | Err(_) => Err(self.explained(&context.permit, refusal).await),
+        }
+    }
+
+    /// That something is worked on passes by itself; that an operation waits for people does not.
+    pub(super) async fn explained(&self, permit: &Permit, refusal: Error) -> Error {
+        let Error::Busy { name, operation } = refusal else { return refusal };
+        let found = match operation.as_str() {
+            "" => Ok(None),
+            operation => self.db.find_kept_operation(permit, operation).await,
+        };
+        let Some(op) = found.ok().flatten() else { return Error::Busy { name, operation } };
+        let whom = match op.state {
+            OperationState::Stuck => Some("an operator: it is stuck".to_owned()),
+            OperationState::AwaitingApproval => Some(format!("approval `{}`", op.approval)),
+            OperationState::Checking => Some("an approval".to_owned()),
+            _ => None,
+        };
+        match (op.kind, whom) {
+            (Kind::DeleteOrphan, whom) => Error::Removes { name, operation, whom },
+            (_, Some(whom)) => Error::Waits { name, operation, whom },
+            (_, None) => Error::Busy { name, operation },
         }
     }
 
@@ -156,15 +183,16 @@ impl App {
         Some((key, context.hash.to_vec()))
     }
 
-    /// An operation with its steps, by its id.
-    pub(crate) async fn view_by_id(&self, id: Uuid) -> Result<OperationView> {
+    /// An operation by its id.
+    pub(super) async fn operation_by_id(&self, id: Uuid) -> Result<Operation> {
         let op = self.db.operation_by_id_unscoped(id).await?;
-        let op = op.ok_or_else(|| Error::NotFound { kind: "Operation", name: id.to_string() })?;
-        self.db.view_unscoped(op).await
+        op.ok_or_else(|| Error::NotFound { kind: "Operation", name: id.to_string() })
     }
 
     /// Plans, asks, and begins.
     pub(crate) async fn submit(&self, context: &ChangeContext, mut proposal: Proposal) -> Result<Answer> {
+        let project = names::project_of(&proposal.target.name);
+        self.check_artifacts(&context.permit, &project, &proposal.changes).await?;
         let entities = questions::entities(proposal.changes.iter().filter(|change| change.is_step()));
         let own = self.own_permit(context.permit.organization());
         proposal.target.works_on.entities = self.entities(&own, entities).await?;

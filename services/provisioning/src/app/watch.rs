@@ -199,17 +199,21 @@ impl Watch {
     /// of its own. Whoever follows it from the beginning learns of its end last.
     async fn changed(&self, state: OperationState, cursor: Cursor) -> Result<OperationView> {
         use OperationState as S;
-        let mut view = self.app.view_by_id(self.operation).await?;
-        if view.op.state == state && state.rests() && self.is_last(cursor).await? {
-            return Ok(view);
+        let mut op = self.app.operation_by_id(self.operation).await?;
+        if op.state == state && state.rests() && self.is_last(cursor).await? {
+            let view = self.app.db.view_unscoped(op).await?;
+            if view.op.state == state {
+                return Ok(view);
+            }
+            // It was taken up between the two.
+            op = view.op;
         }
-        view.op.state = state;
-        view.op.end_time = None;
-        view.steps.clear();
+        op.state = state;
+        op.end_time = None;
         if !matches!(state, S::Failing | S::Cancelling | S::Compensating | S::Stuck) {
-            (view.op.error, view.op.cancel_requested) = (None, false);
+            (op.error, op.cancel_requested) = (None, false);
         }
-        Ok(view)
+        Ok(OperationView { op, steps: Vec::new() })
     }
 
     /// Whether the operation changed its state here for the last time: one that was stuck may be so again.

@@ -1,7 +1,7 @@
 //! Entries of the catalog: a component in it is a resource of its project like any other, and policy is asked about it
 //! like about any other change of the catalog.
 
-use pavior_core::name::validate_id_in;
+use pavior_core::id::validate_id_in;
 use serde_json::Value;
 
 use super::facts::{Current, Matched, holds_unknown};

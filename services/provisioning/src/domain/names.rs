@@ -1,6 +1,7 @@
 //! The names of what provisioning owns.
 
 use pavior_core::ResourceName;
+use pavior_core::digest::sha256_hex;
 use pavior_core::name::NameError;
 
 /// Pattern of a project.
@@ -71,6 +72,18 @@ pub fn environment_of(name: &str) -> String {
     }
 }
 
+/// The name under which a thing is recorded for its removal, where that of the resource which it was made for is another
+/// thing's by now: below that name, where nothing can be declared.
+pub fn orphan(resource: &str, driver: &str, identity: &str) -> String {
+    let digest = sha256_hex(format!("{driver}\0{identity}").as_bytes());
+    format!("{resource}/orphans/{}", digest.get(..16).unwrap_or_default())
+}
+
+/// The resource that a recorded thing was made for, which is how its driver knows it.
+pub fn made_for(recorded: &str) -> &str {
+    if recorded.rsplit('/').nth(1) == Some("orphans") { parent(recorded) } else { recorded }
+}
+
 /// What a list is of: what one parent has, or what all have that a `-` in the place of its last ids stands for (AIP-159).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
@@ -132,6 +145,17 @@ mod tests {
         assert_eq!(environment_of("organizations/acme/projects/p/resources/db"), "");
         assert_eq!(project_of("organizations/acme"), "");
         assert_eq!(parent("organizations/acme"), "");
+    }
+
+    #[test]
+    fn what_is_left_behind_has_a_name_below_that_of_its_resource() {
+        let resource = "organizations/acme/projects/orphans/environments/orphans/resources/orphans";
+        let own = orphan(resource, "fake", "fake-1");
+        assert_eq!((made_for(&own), made_for(resource)), (resource, resource));
+        assert_eq!(environment_of(&own), environment_of(resource));
+        assert_ne!(own, orphan(resource, "fake", "fake-2"));
+        assert_ne!(own, orphan(resource, "fak", "e\0fake-1"));
+        assert!(ResourceName::parse(&own).is_ok());
     }
 
     #[test]

@@ -271,6 +271,8 @@ named! {
         RetryUndo = "RETRY_UNDO",
         /// An operator takes up the work itself (deletions only go forward).
         RetryDo = "RETRY_DO",
+        /// An operator gives up what was recorded for its removal only.
+        GiveUp = "GIVE_UP",
     }
 }
 
@@ -306,6 +308,7 @@ impl OperationState {
             (Self::Stuck, E::Anew) => Self::Checking,
             (Self::Stuck, E::RetryUndo) => Self::Compensating,
             (Self::Stuck, E::RetryDo) => Self::Running,
+            (Self::Stuck, E::GiveUp) => Self::Compensated,
             _ => return Err(IllegalTransition { state: self.to_string(), event: event.to_string() }),
         })
     }
@@ -313,7 +316,7 @@ impl OperationState {
     /// States that nothing follows.
     pub const DONE: [Self; 3] = [Self::Denied, Self::Succeeded, Self::Compensated];
 
-    /// Nothing happens to it any more. `STUCK` is not among these: an operator takes it up.
+    /// Nothing happens to it any more. `STUCK` is not among these: an operator takes it up, or gives it up.
     pub fn done(self) -> bool {
         Self::DONE.contains(&self)
     }
@@ -414,7 +417,7 @@ impl StepState {
             (Self::Undoing, E::UndoSucceed) => Self::Undone,
             (Self::Undoing, E::UndoRetry) => Self::UndoReady,
             (Self::Undoing | Self::UndoReady, E::UndoFail) => Self::UndoStuck,
-            (Self::Blocked | Self::Ready, E::Skip) => Self::Skipped,
+            (Self::Blocked | Self::Ready | Self::Unknown, E::Skip) => Self::Skipped,
             (Self::UndoStuck, E::Resume) => Self::UndoReady,
             (Self::Failed, E::Resume) => Self::Ready,
             _ => return Err(IllegalTransition { state: self.to_string(), event: event.to_string() }),

@@ -315,6 +315,15 @@ pub struct Given {
 form!(Given { decision, effect });
 
 impl Plan {
+    /// The project that it is carried out in. What nobody declares is no project's: neither are those who look after it in
+    /// charge.
+    pub fn project(&self) -> String {
+        match self.kind {
+            Kind::DeleteOrphan => String::new(),
+            _ => names::project_of(&self.target),
+        }
+    }
+
     /// The digest over what decides what is done.
     pub fn compute_digest(&self) -> String {
         let mut json = self.to_json();

@@ -146,7 +146,12 @@ mod tests {
                 OperationEvent::ALL.iter().filter(|event| state.next(**event).is_ok()).collect();
             let expected: &[&OperationEvent] = match state.done() {
                 true => &[],
-                false => &[&OperationEvent::Anew, &OperationEvent::RetryUndo, &OperationEvent::RetryDo],
+                false => &[
+                    &OperationEvent::Anew,
+                    &OperationEvent::RetryUndo,
+                    &OperationEvent::RetryDo,
+                    &OperationEvent::GiveUp,
+                ],
             };
             assert_eq!(legal, expected, "{state}");
         }

@@ -22,6 +22,7 @@ use super::work::{Ended, Work};
 use super::worker::{Slots, Taken};
 use super::{Engine, FaultPoint};
 use crate::domain::failure::FailureCode;
+use crate::domain::names;
 use crate::domain::plan::Action;
 use crate::error::{Error, Result};
 use crate::store::{Applied, Claim, Completion, Purpose, RunResult, StepError};
@@ -127,7 +128,10 @@ impl Engine {
     /// renewed since. What is put back has a key of its own.
     pub(crate) fn context(&self, work: &Work<'_>, restores: bool) -> CallContext {
         let (claim, step) = (work.claim, &work.claim.step);
-        let subject = if work.action == Action::Run { &step.subject } else { &step.resource };
+        let subject = match work.action {
+            Action::Run => &step.subject,
+            _ => names::made_for(&step.resource),
+        };
         let mut context = CallContext::new(&step.organization, subject, &step.idempotency_key, step.fence);
         if restores {
             context.idempotency_key.push_str("/undo");

@@ -81,7 +81,7 @@ impl Engine {
     /// Reads what a step needs.
     pub(crate) async fn prepare(&self, claim: &Claim) -> Result<Prepared> {
         let spec = claim.step.spec.clone();
-        let rows = self.db.resources_in_scope_unscoped(&claim.step.resource).await?;
+        let rows = self.db.resources_in_scope_unscoped(&claim.op.project, &claim.step.resource).await?;
         let secrets = self.open_secrets(&rows).await?;
         let artifact = artifact(&spec, claim.run_outputs.as_ref());
         let scope_over = |outputs: &dyn Fn(&Resource) -> Value| {

@@ -13,10 +13,10 @@ use crate::store::prelude::*;
 const DIGITS: usize = 64;
 
 impl Db {
-    /// The digests of all artifacts that are needed; nothing can be told while the database is apart from its records:
-    /// one that was set back does not know what was made since.
+    /// The digests of all artifacts that are needed; nothing can be told while the histories are not known to fit:
+    /// a database that was set back does not know what was made since.
     pub async fn kept_artifacts_unscoped(&self) -> Result<Option<BTreeSet<String>>> {
-        if self.history().apart().is_some() {
+        if !self.history().fits() {
             return Ok(None);
         }
         let mut open = operation::Entity::find()

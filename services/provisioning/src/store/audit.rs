@@ -25,6 +25,11 @@ fn affected(kind: &str, name: &str) -> Affected {
     }
 }
 
+/// What an operation, or its plan, is about: of the project that this is carried out in.
+fn affected_in(project: &str, kind: &str, name: &str) -> Affected {
+    Affected { project: project.to_owned(), ..affected(kind, name) }
+}
+
 fn kind_of(target: &str) -> &'static str {
     let mut parts = target.rsplit('/');
     parts.next();
@@ -99,7 +104,7 @@ pub(crate) fn verb_event(
             "deleted": op.delete_time.is_some(),
         })
     };
-    let target = Affected { project: after.project.clone(), ..affected("Operation", &after.name) };
+    let target = affected_in(&after.project, "Operation", &after.name);
     AuditEvent {
         cause: Cause { operation: after.name.clone(), ..caller.cause.clone() },
         decision: caller.decision.clone(),
@@ -191,7 +196,7 @@ pub(crate) fn accepted_event(
             ..Change::default()
         }),
         summary: plan.summary.clone(),
-        ..done(this, &op.action, acting(op), affected(kind_of(&op.target), &op.target))
+        ..done(this, &op.action, acting(op), affected_in(&op.project, kind_of(&op.target), &op.target))
     }
 }
 
@@ -220,7 +225,7 @@ pub(crate) fn ended_event(this: &Db, op: &operation::Model) -> AuditEvent {
                 None => format!("is {}", op.state),
             }
         ),
-        ..done(this, &op.action, going_on(op), affected(kind_of(&op.target), &op.target))
+        ..done(this, &op.action, going_on(op), affected_in(&op.project, kind_of(&op.target), &op.target))
     }
 }
 
@@ -250,7 +255,7 @@ pub(crate) fn step_event(this: &Db, op: &operation::Model, step: &step::Model) -
             json!({ "operation": op.name, "step": step.name, "state": step.state.as_str() }),
         ),
         summary: format!("step `{}` is {}", step.name, step.state),
-        ..done(this, &action, going_on(op), affected("Resource", &step.resource))
+        ..done(this, &action, going_on(op), affected_in(&op.project, "Resource", &step.resource))
     }
 }
 
@@ -336,7 +341,7 @@ pub(super) fn plan_event(
     plan: &Plan,
     what: &str,
 ) -> AuditEvent {
-    let target = affected("Plan", &names::plan(&plan.organization, &plan.id));
+    let target = affected_in(&plan.project(), "Plan", &names::plan(&plan.organization, &plan.id));
     let summary = format!("{what}: {}", plan.summary);
     let after = json!({ "action": plan.action, "target": plan.target, "decisions": plan.decisions() });
     let act = act(permit.action(), target, Outcome::ok(Status::Succeeded), request_id, summary);
@@ -352,7 +357,7 @@ fn unchanged_event(
     outcome: Outcome,
     summary: String,
 ) -> AuditEvent {
-    let target = affected(kind_of(&plan.target), &plan.target);
+    let target = affected_in(&plan.project(), kind_of(&plan.target), &plan.target);
     let act = act(&plan.action, target, outcome, request_id, summary);
     let act = Act { change: planned(&plan.digest, json!({ "decisions": plan.decisions() })), ..act };
     let event = permit.event(act, this.ids.as_ref(), this.clock.as_ref());

@@ -92,7 +92,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_core::clock::Clock;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use pavior_store::outbox::{History, Limits, OutboxContext};
 use pavior_store::{Recorded, Store, Tx, TxFuture};
 use sea_orm::sea_query::Expr;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pavior_auth::Permit;
 use pavior_resource::ListQuery;
-use sea_orm::FromQueryResult;
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -66,11 +66,24 @@ impl From<&Resource> for ResourceRecord {
 }
 
 by_name! {
-    /// A resource.
-    resource, find_resource, resource => Resource;
+    /// What is recorded under a name, be it declared or only to be removed.
+    recorded, find_recorded, resource => Resource;
+}
+
+/// Resources: what somebody declares. What is in no project is recorded for its removal only.
+fn declared() -> Select<resource::Entity> {
+    resource::Entity::find().filter(resource::Column::Project.ne(""))
 }
 
 impl Db {
+    /// A resource, if it exists.
+    pub async fn find_resource(&self, permit: &Permit, name: &str) -> Result<Option<Resource>> {
+        let row = declared()
+            .filter(resource::Column::Organization.eq(permit.organization()))
+            .filter(resource::Column::Name.eq(name));
+        self.one(row).await
+    }
+
     /// Resources of a project's own section, or of an environment.
     pub async fn resources_page(
         &self,
@@ -90,10 +103,9 @@ impl Db {
             (names::ENVIRONMENT, None) => C::Environment.gt(""),
             _ => C::Environment.eq(""),
         };
-        let select = resource::Entity::find()
+        let select = declared()
             .filter(C::Organization.eq(permit.organization()))
             .filter(in_project(C::Project, parent))
-            .filter(C::Project.ne(""))
             .filter(section);
         self.page(select, &fields, query).await
     }
@@ -107,10 +119,9 @@ impl Db {
     ) -> Result<Page<Resource>> {
         use resource::Column as C;
         let fields = self.fields::<resource::Entity>();
-        let select = resource::Entity::find()
+        let select = declared()
             .filter(C::Organization.eq(permit.organization()))
             .filter(in_project(C::Project, parent))
-            .filter(C::Project.ne(""))
             .filter(C::Environment.eq(""))
             .filter(C::TypeId.eq(names::PIPELINE_TYPE));
         self.page(select, &fields, query).await
@@ -125,30 +136,40 @@ impl Db {
         self.all(rows).await
     }
 
-    /// What a step may refer to: its own resource, and those of its project and of its environment.
-    pub async fn resources_in_scope_unscoped(&self, resource: &str) -> Result<Vec<Resource>> {
+    /// What a step may refer to: its own resource, and those of the project of its operation and of its environment. What
+    /// is in no project is alone, whatever project has its name.
+    pub async fn resources_in_scope_unscoped(&self, project: &str, resource: &str) -> Result<Vec<Resource>> {
         use resource::Column as C;
         let environment = names::environment_of(resource);
-        let near = Condition::all()
-            .add(C::Project.eq(names::project_of(resource)))
-            .add(C::Environment.is_in([environment, String::new()]));
-        let rows = resource::Entity::find().filter(near.or(C::Name.eq(resource)));
+        let near = (!project.is_empty())
+            .then(|| C::Project.eq(project).and(C::Environment.is_in([environment, String::new()])));
+        let rows =
+            resource::Entity::find().filter(Condition::any().add_option(near).add(C::Name.eq(resource)));
         self.all(rows).await
     }
 
     /// The identities that are declared of a driver.
     pub async fn declared_of_unscoped(&self, driver: &str) -> Result<BTreeSet<String>> {
-        let identities: Vec<String> = resource::Entity::find()
+        let identities: Vec<String> = declared()
             .select_only()
             .column(resource::Column::Identity)
             .filter(resource::Column::Driver.eq(driver))
             .filter(resource::Column::Identity.ne(""))
-            // What is in no project is recorded for its removal only.
-            .filter(resource::Column::Project.ne(""))
             .into_tuple()
             .all(self.store.read())
             .await?;
         Ok(identities.into_iter().collect())
+    }
+
+    /// What is recorded of a driver's thing.
+    pub async fn recorded_as(
+        &self,
+        permit: &Permit,
+        driver: &str,
+        identity: &str,
+    ) -> Result<Option<Resource>> {
+        let row = recorded_as(self.store.read(), permit.organization(), driver, identity).await?;
+        Ok(row.map(Resource::from))
     }
 
     /// Every resource that has been made, of one organization or of all, by name.
@@ -173,6 +194,20 @@ impl Db {
         }
         Ok(query.into_model().all(self.store.read()).await?)
     }
+}
+
+/// What is recorded of a driver's thing in an organization.
+pub(crate) async fn recorded_as(
+    connection: &impl ConnectionTrait,
+    organization: &str,
+    driver: &str,
+    identity: &str,
+) -> Result<Option<resource::Model>> {
+    let rows = resource::Entity::find()
+        .filter(resource::Column::Organization.eq(organization))
+        .filter(resource::Column::Driver.eq(driver))
+        .filter(resource::Column::Identity.eq(identity));
+    Ok(rows.one(connection).await?)
 }
 
 /// Sets columns of a resource.

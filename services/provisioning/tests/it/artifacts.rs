@@ -3,6 +3,7 @@
 use futures::TryStreamExt as _;
 use pavior_core::digest::Digest;
 use pavior_driver::MAX_PIECE;
+use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::download_artifact_response::Part;
 use pavior_proto::pavior::provisioning::v1::download_artifact_response::description::Format;
@@ -99,6 +100,42 @@ async fn only_artifacts_of_the_run_are_given_out() {
         let foreign = f.by(&user("umbrella", "mallory"), app(0));
         let answer = f.pipelines().download_artifact(foreign).await;
         assert_problem(answer, Code::PermissionDenied, "ACCESS_DENIED", &[]);
+    })
+    .await;
+}
+
+/// What a change needs is looked for before anything happens.
+#[tokio::test]
+async fn an_artifact_that_is_kept_no_more_is_missed_by_the_plan() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let workload = format!("{HELLO}/environments/development/resources/workload");
+        f.driver.vanish(&workload);
+        f.driver.lose_artifact("acme", Digest::of(&artifact("main")));
+        let environment =
+            pb::Environment { name: format!("{HELLO}/environments/development"), ..Default::default() };
+        let update = pb::UpdateEnvironmentRequest {
+            environment: Some(environment),
+            validate_only: true,
+            ..Default::default()
+        };
+        let deploy = pb::CreateDeploymentRequest {
+            parent: format!("{HELLO}/environments/development"),
+            deployment: Some(pb::Deployment::default()),
+            ..Default::default()
+        };
+        let missed = |answer: Result<tonic::Response<lro::Operation>, Status>, resource: &str| {
+            let problem = assert_problem(answer, Code::FailedPrecondition, "INVALID_STATE", &[]);
+            assert_eq!(problem.preconditions[0].subject, resource);
+            assert!(problem.message.contains("is kept no more"), "{}", problem.message);
+        };
+        missed(f.projects().update_environment(f.call(update.clone())).await, &workload);
+        missed(f.deployments().create_deployment(f.call(deploy)).await, &workload);
+        let staging = f.projects().create_environment(f.call(environment_request("staging"))).await;
+        missed(staging, &format!("{HELLO}/environments/staging/resources/workload"));
+        f.driver.keep_artifact("acme", artifact("main"));
+        f.projects().update_environment(f.call(update)).await.unwrap();
     })
     .await;
 }

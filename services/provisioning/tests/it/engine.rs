@@ -20,7 +20,7 @@ fn all_live() -> Vec<String> {
 async fn rows(world: &World) -> Vec<String> {
     let mut rows: Vec<String> = world
         .db
-        .resources_in_scope_unscoped(&resource("x"))
+        .resources_in_scope_unscoped(PROJECT, &resource("x"))
         .await
         .unwrap()
         .into_iter()
@@ -318,7 +318,7 @@ async fn secrets_are_sealed_and_seen_by_drivers_only() {
         let given = world.driver.inputs_of(&resource("b")).unwrap();
         assert_eq!(given["direct"], "s3cret-of-fake-1");
         assert_eq!(given["mixed"], "postgres://u:s3cret-of-fake-1@h/d");
-        let rows = world.db.resources_in_scope_unscoped(&resource("x")).await.unwrap();
+        let rows = world.db.resources_in_scope_unscoped(PROJECT, &resource("x")).await.unwrap();
         let a = rows.iter().find(|row| row.name == resource("a")).unwrap();
         assert!(a.outputs["password"]["$secret"].is_string(), "{}", a.outputs);
         let b = rows.iter().find(|row| row.name == resource("b")).unwrap();

@@ -1,7 +1,7 @@
 //! The service behind its server stack, called through the generated client.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,7 +42,15 @@ pub(crate) const HELLO: &str = "organizations/acme/projects/hello";
 
 /// The scripted driver, with runs that make an artifact for each commit. A revision is its own commit.
 /// A workload answers somewhere else after each apply.
-struct Maker(FakeDriver, Arc<AtomicBool>, Arc<Mutex<String>>);
+struct Maker(FakeDriver, Arc<AtomicBool>, Arc<Mutex<String>>, Arc<Pages>);
+
+/// The pages of what the driver has.
+pub(crate) struct Pages {
+    /// The most that is on one.
+    pub(crate) size: AtomicUsize,
+    /// How many were asked for since that is less than everything.
+    pub(crate) asked: AtomicUsize,
+}
 
 fn revision(arguments: &Value) -> &str {
     let named = arguments.get("commit").or_else(|| arguments.get("ref")).and_then(Value::as_str);
@@ -117,7 +125,10 @@ impl Driver for Maker {
         self.0.read_artifact(request).await
     }
     async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
-        self.0.list(request).await
+        let Pages { size, asked } = &*self.3;
+        let page_size = request.page_size.min(size.load(Ordering::SeqCst));
+        asked.fetch_add(usize::from(page_size < request.page_size), Ordering::SeqCst);
+        self.0.list(ListRequest { page_size, ..request }).await
     }
     async fn reconcile(&self, declared: &BTreeSet<String>) {
         self.0.reconcile(declared).await;
@@ -160,6 +171,7 @@ pub(crate) struct Fixture {
     pub(crate) drivers: Registry,
     /// Whether the driver says which commit a run would be of.
     pub(crate) pins: Arc<AtomicBool>,
+    pub(crate) pages: Arc<Pages>,
     /// Where the workload that was applied last answers.
     pub(crate) answers_at: Arc<Mutex<String>>,
     pub(crate) store: pavior_store::Store,
@@ -195,6 +207,7 @@ impl Fixture {
         );
         let pins = Arc::new(AtomicBool::new(true));
         let answers_at = Arc::new(Mutex::new(String::new()));
+        let pages = Arc::new(Pages { size: AtomicUsize::new(usize::MAX), asked: AtomicUsize::new(0) });
         let config = Config {
             poll_ms: 30,
             backoff_ms: 2,
@@ -205,9 +218,9 @@ impl Fixture {
             cancel_grace_ms: 300,
             ..Config::default()
         };
-        let drivers = Registry::new([
-            Arc::new(Maker(driver.clone(), pins.clone(), answers_at.clone())) as Arc<dyn Driver>
-        ]);
+        let drivers =
+            Registry::new([Arc::new(Maker(driver.clone(), pins.clone(), answers_at.clone(), pages.clone()))
+                as Arc<dyn Driver>]);
         let deps = Deps {
             store: store.clone(),
             clock: harness.clock.clone(),
@@ -236,6 +249,7 @@ impl Fixture {
             driver,
             drivers,
             pins,
+            pages,
             answers_at,
             store,
             gateway,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pavior_core::audit::{PrincipalKind as ActingKind, PrincipalRef};
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::digest::Digest;
-use pavior_core::id::SystemIds;
+use pavior_core::id_gen::SystemIds;
 use pavior_core::principal::Principal;
 use pavior_driver::Registry;
 use pavior_driver::testing::FakeDriver;
@@ -344,7 +344,8 @@ pub(crate) async fn teardown_of(world: &World, organization: &str, number: usize
 }
 
 async fn teardown_at(world: &World, project: &str) -> Plan {
-    let rows = world.db.resources_in_scope_unscoped(&format!("{project}/resources/x")).await.unwrap();
+    let rows =
+        world.db.resources_in_scope_unscoped(project, &format!("{project}/resources/x")).await.unwrap();
     let recorded: Vec<teardown::Recorded> = rows
         .into_iter()
         .map(|row| teardown::Recorded {

@@ -1,25 +1,31 @@
 //! What drivers have and no resource declares: of the catalog, and removed.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use pavior_core::principal::Principal;
 use pavior_driver::testing::{Behaviour, CallKind};
-use pavior_driver::{ApplyRequest, CallContext, Driver as _, NullSink, Outcome};
+use pavior_driver::{ApplyRequest, CallContext, Driver as _, ListRequest, NullSink, Outcome};
 use pavior_proto::google::longrunning::{CancelOperationRequest, Operation};
 use pavior_proto::pavior::catalog::v1 as catalog;
+use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::resource_finding::Kind;
-use pavior_testkit::assert_problem;
+use pavior_provisioning::store::Db;
+use pavior_store::outbox::Limits;
 use pavior_testkit::db::both;
+use pavior_testkit::{SystemClock, SystemIds, assert_problem};
 use serde_json::json;
 use tonic::Code;
 
 use crate::fixture::*;
 use crate::harness::alice;
 
-const ENTITY: &str = "organizations/acme/kinds/component/entities/hello";
+pub(crate) const ENTITY: &str = "organizations/acme/kinds/component/entities/hello";
 const LOST: &str = "organizations/acme/kinds/component/entities/lost";
 const LOST_RESOURCE: &str = "organizations/acme/projects/lost/resources/catalog";
 
-async fn findings(f: &Fixture) -> Vec<(Kind, String, String, String)> {
+pub(crate) async fn findings(f: &Fixture) -> Vec<(Kind, String, String, String)> {
     let request = pb::DiagnoseResourcesRequest { parent: ACME.to_owned(), ..Default::default() };
     let answer = f.projects().diagnose_resources(f.call(request)).await.unwrap().into_inner();
     let found = answer.findings.into_iter();
@@ -37,7 +43,7 @@ fn lost_entity(f: &Fixture) {
 }
 
 /// A database whose project is not recorded. Returns the driver's name of it.
-async fn lost_database(f: &Fixture, organization: &str) -> String {
+pub(crate) async fn lost_database(f: &Fixture, organization: &str) -> String {
     let resource = format!("organizations/{organization}/projects/lost/environments/x/resources/database");
     let context = CallContext::new(organization, &resource, &format!("lost/{organization}"), 1);
     let request = ApplyRequest {
@@ -53,7 +59,7 @@ async fn lost_database(f: &Fixture, organization: &str) -> String {
     }
 }
 
-fn request(driver: &str, identity: &str) -> pb::DeleteOrphanRequest {
+pub(crate) fn request(driver: &str, identity: &str) -> pb::DeleteOrphanRequest {
     pb::DeleteOrphanRequest {
         parent: ACME.to_owned(),
         driver_id: driver.to_owned(),
@@ -62,7 +68,7 @@ fn request(driver: &str, identity: &str) -> pb::DeleteOrphanRequest {
     }
 }
 
-async fn delete(f: &Fixture, request: pb::DeleteOrphanRequest) -> Operation {
+pub(crate) async fn delete(f: &Fixture, request: pb::DeleteOrphanRequest) -> Operation {
     f.projects().delete_orphan(f.call(request)).await.unwrap().into_inner()
 }
 
@@ -132,6 +138,16 @@ async fn an_orphan_is_removed_as_an_operation() {
         assert_eq!(f.driver.live().len(), live + 1);
         assert_eq!(delete(&f, asked).await.name, begun.name, "the same request has the same answer");
 
+        // It is in no project, and so is what is told of it.
+        pavior_testkit::wait_for("the records", std::time::Duration::from_secs(60), async || {
+            let state = f.peers.state();
+            let of_it = |record: &&String| record.contains(&begun.name) || record.contains("only planned");
+            let records: Vec<&String> = state.records.iter().filter(of_it).collect();
+            assert!(records.iter().all(|record| record.contains("project: \"\"")), "{records:?}");
+            if records.len() >= 4 { Ok(()) } else { Err(records.len()) }
+        })
+        .await;
+
         let before = f.peers.state().questions.len();
         let done = f.wait(delete(&f, request("catalog-entity", LOST)).await).await;
         assert_eq!(problem(&done), None);
@@ -190,6 +206,31 @@ async fn what_is_declared_or_needed_is_no_orphan_to_remove() {
     .await;
 }
 
+/// A driver may have more than anybody wants to read: it is gone through up to what is looked for.
+#[tokio::test]
+async fn an_orphan_is_found_among_more_than_can_be_compared() {
+    const MANY: usize = 205;
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        for number in 0..MANY {
+            lost_database(&f, &format!("org-{number:03}")).await;
+        }
+        let identity = lost_database(&f, "acme").await;
+        let listed =
+            f.driver.list(ListRequest { page_size: 1_000, page_token: String::new() }).await.unwrap();
+        let place = listed.resources.iter().position(|thing| thing.identity == identity).unwrap();
+        // As if each thing filled a page.
+        f.pages.size.store(1, Ordering::SeqCst);
+        assert_eq!(problem(&f.wait(delete(&f, request("fake", &identity)).await).await), None);
+        assert_eq!(f.pages.asked.load(Ordering::SeqCst), place + 1, "nothing behind it is read");
+        let call = f.call(request("fake", &identity));
+        assert_problem(f.projects().delete_orphan(call).await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+        let last = f.call(request("fake", "zzz"));
+        assert_problem(f.projects().delete_orphan(last).await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
+    })
+    .await;
+}
+
 /// Recorded only for its removal, it is an orphan again when that does not happen.
 #[tokio::test]
 async fn a_removal_that_people_do_not_want_leaves_no_record() {
@@ -225,87 +266,77 @@ async fn a_removal_that_fails_waits_for_an_operator() {
         let begun = delete(&f, request("fake", &identity)).await;
         let failed = f.wait(begun).await;
         assert!(is_stuck(&failed), "{failed:?}");
-        let retry = pb::RetryOperationRequest { name: failed.name.clone(), ..Default::default() };
-        let again = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
-        assert_eq!(problem(&f.wait(again).await), None);
+        assert_eq!(problem(&retry(&f, &failed).await), None);
         assert_eq!(findings(&f).await, []);
     })
     .await;
 }
 
-async fn repair(f: &Fixture) -> Operation {
-    let request = pb::RepairProjectRequest { name: HELLO.into(), ..Default::default() };
-    f.wait(f.projects().repair_project(f.call(request)).await.unwrap().into_inner()).await
+async fn retry(f: &Fixture, operation: &Operation) -> Operation {
+    let request = pb::RetryOperationRequest { name: operation.name.clone(), ..Default::default() };
+    let again = f.operation_service().retry_operation(f.call(request)).await.unwrap().into_inner();
+    f.wait(again).await
 }
 
-/// What a project has itself is in no environment: it has a verb of its own, which does nothing when all is well.
+/// After this database was set back, the driver has seen claims that are not recorded here.
 #[tokio::test]
-async fn what_a_project_has_itself_is_mended() {
+async fn a_retry_outruns_every_claim_that_was_ever_made() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        let effects = f.driver.effects();
-        let nothing = repair(&f).await;
-        assert_eq!((problem(&nothing), f.driver.effects()), (None, effects));
-
-        let entity = f.peers.state().entities.remove(ENTITY).unwrap();
-        assert_eq!(findings(&f).await.len(), 1);
-        let done = repair(&f).await;
-        assert_eq!(problem(&done), None);
-        assert_eq!(response::<pb::Project>(&done).state(), pb::project::State::Active);
+        let identity = lost_database(&f, "acme").await;
+        let refusal = Behaviour::Fail { retryable: false, message: "it is in use".to_owned() };
+        f.driver.script(CallKind::Destroy, "x.database", [refusal]);
+        let failed = f.wait(delete(&f, request("fake", &identity)).await).await;
+        assert!(is_stuck(&failed), "{failed:?}");
+        let call = f.driver.calls().into_iter().rev().find(|call| call.kind == CallKind::Destroy).unwrap();
+        f.driver.set_fence(&call.resource, call.fence + 50);
+        assert_eq!(problem(&retry(&f, &failed).await), None);
         assert_eq!(findings(&f).await, []);
-        assert_eq!(f.peers.state().entities.get(ENTITY).unwrap().owner, entity.owner);
-
-        // The catalog was set back to what was declared before.
-        let mut older = entity;
-        older.display_name = "older".to_owned();
-        older.annotations.insert("pavior.dev/declaration".to_owned(), "older".to_owned());
-        f.peers.state().entities.insert(ENTITY.to_owned(), older);
-        assert_eq!(findings(&f).await.len(), 1);
-        assert_eq!(problem(&repair(&f).await), None);
-        assert_eq!(findings(&f).await, []);
-        assert_ne!(f.peers.state().entities.get(ENTITY).unwrap().display_name, "older");
-        // A change of an environment leaves it alone.
-        f.peers.state().entities.remove(ENTITY);
-        let environment =
-            pb::Environment { name: format!("{HELLO}/environments/development"), ..Default::default() };
-        let request = pb::UpdateEnvironmentRequest { environment: Some(environment), ..Default::default() };
-        f.wait(f.projects().update_environment(f.call(request)).await.unwrap().into_inner()).await;
-        assert_eq!(findings(&f).await.len(), 1);
     })
     .await;
 }
 
-/// It holds the project, so that no two mend the same, and nobody plans with what is being mended.
+/// A driver that does not let go is no reason to hold a name for ever: whoever gives up is named, and the thing is an
+/// orphan again.
 #[tokio::test]
-async fn a_project_that_is_mended_is_held() {
+async fn a_removal_that_is_stuck_is_given_up() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        f.peers.state().entities.remove(ENTITY);
-        let approvals =
-            json!([{ "quorum": 1, "group": format!("{ACME}/groups/platform"), "ruleIds": ["mends"] }]);
-        let answer = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals });
-        f.decide("provisioning.projects.repair", answer);
-        let ask = || f.call(pb::RepairProjectRequest { name: HELLO.into(), ..Default::default() });
-        let waits = f.projects().repair_project(ask()).await.unwrap().into_inner();
-        let again = refused(f.projects().repair_project(ask()).await);
-        assert_eq!((again.code, again.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
-        assert_eq!(again.metadata["operation"], waits.name);
-        let delete = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
-        let busy = refused(f.projects().delete_project(f.call(delete)).await);
-        assert_eq!(
-            (busy.reason.as_str(), busy.metadata["operation"].as_str()),
-            ("RESOURCE_BUSY", &*waits.name)
-        );
-        f.operations()
-            .cancel_operation(f.call(CancelOperationRequest { name: waits.name.clone() }))
-            .await
-            .unwrap();
-        f.wait(waits).await;
-        let get = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
-        let project = f.projects().get_project(f.call(get)).await.unwrap().into_inner();
-        assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
+        let identity = lost_database(&f, "acme").await;
+        f.driver.set_fence("organizations/acme/projects/lost/environments/x/resources/database", i64::MAX);
+        let begun = delete(&f, request("fake", &identity)).await;
+        let failed = f.wait(begun.clone()).await;
+        assert!(is_stuck(&failed), "{failed:?}");
+        assert!(is_stuck(&retry(&f, &failed).await));
+        let busy = f.projects().delete_orphan(f.call(request("fake", &identity))).await;
+        let told = [("operation", begun.name.as_str())];
+        let busy = assert_problem(busy, Code::Aborted, "RESOURCE_BUSY", &told);
+        assert!(busy.message.contains("waits for an operator: it is stuck"), "{}", busy.message);
+        assert_eq!(busy.retry_after, Some(std::time::Duration::from_secs(60)));
+
+        let cancel = || CancelOperationRequest { name: begun.name.clone() };
+        f.operations().cancel_operation(f.call(cancel())).await.unwrap();
+        f.operations().cancel_operation(f.call(cancel())).await.unwrap();
+        let ended = f.wait(begun.clone()).await;
+        let said = problem(&ended).unwrap();
+        assert!(ended.done && said.starts_with("CANCELLED: ") && said.contains("given up by"), "{said}");
+        let found = findings(&f).await;
+        assert_eq!((found.len(), found[0].0, found[0].2.as_str()), (1, Kind::Orphaned, identity.as_str()));
+        pavior_testkit::wait_for("the record", std::time::Duration::from_secs(60), async || {
+            let state = f.peers.state();
+            let given_up =
+                |record: &&String| record.contains("was given up") && record.contains(&alice().name);
+            match state.records.iter().filter(given_up).count() {
+                1 => Ok(()),
+                other => Err((other, state.records.len())),
+            }
+        })
+        .await;
+        f.driver.set_fence("organizations/acme/projects/lost/environments/x/resources/database", 0);
+        assert_eq!(problem(&f.wait(delete(&f, request("fake", &identity)).await).await), None);
+        assert_eq!(findings(&f).await, []);
     })
     .await;
 }
@@ -339,6 +370,18 @@ async fn the_name_of_an_orphan_is_held_until_it_is_gone() {
         let answer = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals });
         f.decide("provisioning.resources.deleteOrphan", answer);
         let waits = delete(&f, request("fake", &made.identity)).await;
+        // Nobody sees as a resource what is recorded for its removal only.
+        let get = pb::GetResourceRequest { name: resource.clone(), ..Default::default() };
+        assert_eq!(refused(f.projects().get_resource(f.call(get)).await).code, Code::NotFound);
+        let told = GetResourceFactsRequest { name: resource.clone(), ..Default::default() };
+        let told = f.facts().get_resource_facts(f.call(told)).await.unwrap().into_inner();
+        assert_eq!((told.exists, told.name.as_str()), (false, HELLO));
+
+        // Nor does its removal look at what the project has that has its name, or open the secrets of that.
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+        let db = Db::new(f.store.clone(), clock, ids, "look", Limits::default());
+        let near = db.resources_in_scope_unscoped("", &resource).await.unwrap();
+        assert_eq!(near.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), [resource.as_str()]);
 
         let project = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
         let gone = f.wait(f.projects().delete_project(f.call(project)).await.unwrap().into_inner()).await;
@@ -346,9 +389,14 @@ async fn the_name_of_an_orphan_is_held_until_it_is_gone() {
         let busy = refused(f.projects().create_project(f.call(hello())).await);
         assert_eq!((busy.code, busy.reason.as_str()), (Code::Aborted, "RESOURCE_BUSY"));
         assert_eq!(busy.metadata["operation"], waits.name);
-        // Nobody sees as a resource what is recorded for its removal only.
-        let get = pb::GetResourceRequest { name: resource.clone(), ..Default::default() };
-        assert_eq!(refused(f.projects().get_resource(f.call(get)).await).code, Code::NotFound);
+        // It is no project's: its owner cannot look at it, and is told who can.
+        let who = ", and waits for approval `";
+        assert!(busy.message.contains("removes what was left behind under `"), "{}", busy.message);
+        assert!(
+            busy.message.contains(who) && busy.message.contains("whoever may remove orphans"),
+            "{}",
+            busy.message
+        );
         assert!(f.driver.live().iter().any(|one| one.contains(&resource)), "{:?}", f.driver.live());
 
         let cancel = CancelOperationRequest { name: waits.name.clone() };

@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) decisions: BTreeMap<String, Value>,
     pub(crate) questions: Vec<decision_pb::DecideRequest>,
     pub(crate) approvals: BTreeMap<String, policy::Approval>,
+    /// What people agree to is not enough.
+    pub(crate) wants_more: bool,
     pub(crate) records: Vec<String>,
     /// What the audit log knows of its only producer.
     pub(crate) producer: ProducerState,
@@ -166,7 +168,8 @@ impl State {
     }
 
     fn decide(&mut self, request: decision_pb::DecideRequest) -> Result<policy::Decision, Status> {
-        let approved = self.approvals.get(&request.approval).is_some_and(|approval| approval.state == 2);
+        let approved = !self.wants_more
+            && self.approvals.get(&request.approval).is_some_and(|approval| approval.state == 2);
         let told = self.decisions.get(&request.action).cloned();
         let told = told.filter(|told| !(approved && told["effect"] == "EFFECT_REQUIRE_APPROVAL"));
         let mut decision = told.unwrap_or_else(|| json!({ "effect": "EFFECT_ALLOW" }));

@@ -69,7 +69,7 @@ fn replacing() -> Plan {
 }
 
 async fn row(world: &World) -> Resource {
-    let rows = world.db.resources_in_scope_unscoped(&resource("x")).await.unwrap();
+    let rows = world.db.resources_in_scope_unscoped(PROJECT, &resource("x")).await.unwrap();
     rows.into_iter().find(|row| row.name == resource("b")).unwrap()
 }
 

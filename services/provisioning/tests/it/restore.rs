@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pavior_core::clock::{Clock, SystemClock};
-use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::id_gen::{IdGen, SystemIds};
 use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
 use pavior_proto::pavior::provisioning::v1::RetryOperationRequest;
 use pavior_proto::pavior::provisioning::v1::operation_metadata::State;
@@ -179,6 +179,22 @@ async fn what_cannot_be_carried_out_any_more_says_so_at_once() {
         assert_eq!(anew.state(), State::AwaitingApproval);
         answer(&f, &anew.approval, 2);
         assert_eq!(problem(&f.wait(waits).await), None);
+    })
+    .await;
+}
+
+/// People have said yes, and policy asks for more since: nobody waits for an answer that was given.
+#[tokio::test]
+async fn an_approval_that_is_given_and_not_enough_is_not_waited_for() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let asked = parked(&f).await;
+        answer(&f, &metadata(&asked).approval, 2);
+        f.peers.state().wants_more = true;
+        let ended = retried(&f, &asked).await;
+        let said = problem(&ended).unwrap();
+        assert_eq!((ended.done, metadata(&ended).state()), (true, State::Denied));
+        assert!(said.starts_with("GUARDRAIL_DENIED") && said.contains("more people must approve"), "{said}");
     })
     .await;
 }

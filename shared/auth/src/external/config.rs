@@ -1,6 +1,6 @@
 //! What is configured for each issuer of external tokens.
 
-use pavior_core::name::{validate_id, validate_id_in};
+use pavior_core::id::{validate_id, validate_id_in};
 use pavior_core::principal::{INSTALLATION, PrincipalKind};
 use serde::{Deserialize, Serialize};
 

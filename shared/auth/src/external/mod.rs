@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use jsonwebtoken::crypto;
 use pavior_core::clock::Clock;
-use pavior_core::name::{validate_id, validate_id_in};
+use pavior_core::id::{validate_id, validate_id_in};
 use pavior_core::principal::{INSTALLATION, Principal, PrincipalKind, is_reserved};
 use serde_json::{Map, Value};
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pavior_core::clock::ManualClock;
-use pavior_core::id::SeededIds;
+use pavior_core::id_gen::SeededIds;
 
 pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::default())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pavior_core::clock::{Clock, SystemClock};
-use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::id_gen::{IdGen, SystemIds};
 use pavior_driver::{
     ApplyRequest, ArtifactContent, CallContext, DestroyRequest, Driver, DriverInfo, Failure, FailureCode,
     Health, InvokeRequest, ListRequest, ListResponse, Observation, ObserveRequest, Outcome, PinRequest,

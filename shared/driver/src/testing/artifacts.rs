@@ -22,6 +22,11 @@ impl FakeDriver {
         digest
     }
 
+    /// Loses a file that was kept.
+    pub fn lose_artifact(&self, organization: &str, digest: Digest) {
+        self.world().artifacts.0.remove(&(organization.to_owned(), digest));
+    }
+
     /// Damages a file that is kept: it is no longer what its digest says.
     pub fn damage_artifact(&self, organization: &str, digest: Digest) {
         self.world().artifacts.0.insert((organization.to_owned(), digest), Bytes::from_static(b"damaged"));

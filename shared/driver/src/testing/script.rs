@@ -80,6 +80,8 @@ pub enum CallKind {
 /// One line of the journal.
 #[derive(Debug, Clone)]
 pub struct Call {
+    /// The resource, by the name that the caller gave.
+    pub resource: String,
     /// Which method.
     pub kind: CallKind,
     /// Step name of the context.

@@ -8,7 +8,7 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 use pavior_core::audit::{Affected, AuditEvent, PrincipalKind, PrincipalRef};
 use pavior_core::clock::ManualClock;
-use pavior_core::id::{IdGen as _, SystemIds};
+use pavior_core::id_gen::{IdGen as _, SystemIds};
 use pavior_relay::{OutboxRelay, outbox_relay, problem};
 use pavior_rpc::ErrorReason;
 use pavior_rpc::audit::AuditSink;

@@ -46,6 +46,12 @@ impl Decoded {
         self.domain == DOMAIN && self.reason == reason_name(reason)
     }
 
+    /// True when the same call may be answered later without anybody's doing: what a client may try again (AIP-194).
+    /// That a database was set back is UNAVAILABLE too, and lasts until an operator has acted.
+    pub fn is_passing(&self) -> bool {
+        self.code == Code::Unavailable && !self.is(ErrorReason::RestoreNeeded)
+    }
+
     /// True when the audit log refuses the records of a producer for this reason.
     pub fn refuses(&self, reason: RefusalReason) -> bool {
         self.domain == INTERNAL_DOMAIN && self.reason == refusal_name(reason)

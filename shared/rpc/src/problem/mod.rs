@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use encode::{encode_precondition, encode_quota, encode_violation};
 use pavior_core::Fault;
-use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::id_gen::{IdGen, SystemIds};
 use pavior_proto::google::rpc;
 use pavior_proto::pavior::audit::internal::v1::RefusalReason;
 pub use pavior_proto::pavior::r#type::v1::ErrorReason;
@@ -253,6 +253,11 @@ impl Problem {
             .retry_in(Duration::from_secs(1))
     }
 
+    /// UNAVAILABLE until an operator has run `pavior restore`: without `RetryInfo`, as trying again is no use.
+    pub fn restore_needed(message: impl Into<String>) -> Self {
+        Self::new(Code::Unavailable, ErrorReason::RestoreNeeded, message)
+    }
+
     /// RESOURCE_EXHAUSTED.
     pub fn resource_exhausted(reason: ErrorReason, message: impl Into<String>) -> Self {
         Self::new(Code::ResourceExhausted, reason, message)
@@ -323,9 +328,13 @@ impl Problem {
     }
 
     /// What a service says when a peer that it needs failed (gRFC A54): the peer's codes about *its* arguments say
-    /// nothing about the caller's request, so they become INTERNAL; a peer that does not answer is UNAVAILABLE.
+    /// nothing about the caller's request, so they become INTERNAL; a peer that does not answer is UNAVAILABLE. What only
+    /// an operator ends stays what it is.
     pub fn from_dependency(peer: &str, status: &Status) -> Self {
         match status.code() {
+            Code::Unavailable if from_status(status).is(ErrorReason::RestoreNeeded) => {
+                Self::restore_needed(status.message()).with("dependency", peer)
+            }
             Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Cancelled => {
                 tracing::warn!(peer, code = ?status.code(), error = status.message(), "dependency unavailable");
                 Self::unavailable(format!("{peer} does not answer")).with("dependency", peer)

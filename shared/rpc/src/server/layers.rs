@@ -13,7 +13,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use opentelemetry::trace::TraceContextExt;
-use pavior_core::id::IdGen;
+use pavior_core::id_gen::IdGen;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::body::Body;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 use http::{Request, Response};
 use opentelemetry::metrics::Meter;
-use pavior_core::id::{IdGen, SystemIds};
+use pavior_core::id_gen::{IdGen, SystemIds};
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::util::BoxCloneSyncServiceLayer;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pavior_proto::google::rpc;
 use prost::{Message, Name};
@@ -31,12 +31,19 @@ pub(super) fn fix_headers(headers: &mut HeaderMap) -> bool {
         }
         None => status,
     };
-    if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
-        && let Some(after) = from_status(&status).retry_after
-    {
-        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
+    if !matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) {
+        return true;
     }
+    let decoded = from_status(&status);
+    let pushback = match decoded.retry_after {
+        // gRFC A6: what is no number of milliseconds forbids to try again.
+        _ if status.code() == Code::Unavailable && !decoded.is_passing() => {
+            Some(HeaderValue::from_static("-1"))
+        }
+        Some(after) => Some(HeaderValue::from(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
+        None => None,
+    };
+    headers.extend(pushback.map(|after| (HeaderName::from_static("grpc-retry-pushback-ms"), after)));
     true
 }
 

@@ -182,7 +182,7 @@ async fn the_rest_of_the_deadline_is_passed_on() {
         Ok(AuditRecord { index: i64::try_from(left.as_millis()).unwrap(), ..AuditRecord::default() })
     });
     let mut client = fake.client();
-    let background = RequestContext::background(&pavior_core::id::SystemIds);
+    let background = RequestContext::background(&pavior_core::id_gen::SystemIds);
     let context = background.clone().within(Duration::from_secs(20)).within(Duration::from_secs(60));
     let answer = context::scope(context, async {
         let mut request = Request::new(get());

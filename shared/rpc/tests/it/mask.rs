@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use pavior_proto::pavior::catalog::v1::Entity;
 use pavior_proto::pavior::catalog::v1::entity::Link;
 use pavior_rpc::convert::to_struct;
-use pavior_rpc::mask::{Mask, ReadMask, merge};
+use pavior_rpc::mask::{Mask, ReadMask, map_after, merge};
 use prost_types::FieldMask;
 use serde_json::json;
 
@@ -27,6 +27,26 @@ fn current() -> Entity {
         spec: to_struct(&json!({"replicas": 1, "tier": "x"})).ok(),
         origin: "git".into(),
         ..Entity::default()
+    }
+}
+
+#[test]
+fn a_map_after_an_update_is_what_the_merge_makes_of_it() {
+    let before = labels(&[("a", "1"), ("b.c/d", "2")]);
+    for (patch, paths) in [
+        (labels(&[]), vec![]),
+        (labels(&[("x", "9")]), vec![]),
+        (labels(&[("x", "9")]), vec!["*"]),
+        (labels(&[]), vec!["labels"]),
+        (labels(&[("a", "9"), ("x", "9")]), vec!["labels.a"]),
+        (labels(&[]), vec!["labels.`b.c/d`", "labels.nothing"]),
+        (labels(&[("a", "9")]), vec!["display_name"]),
+        (labels(&[("a", "9")]), vec!["labels.a", "labels", "owner"]),
+    ] {
+        let entity =
+            |labels: &HashMap<String, String>| Entity { labels: labels.clone(), ..Default::default() };
+        let merged = merge(&entity(&before), &entity(&patch), mask(&paths).as_ref()).unwrap();
+        assert_eq!(map_after(&before, patch, &paths, "labels"), merged.labels, "{paths:?}");
     }
 }
 

@@ -1,13 +1,14 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use pavior_core::id::SeededIds;
+use pavior_core::id_gen::SeededIds;
 use pavior_proto::pavior::audit::v1::audit_service_client::AuditServiceClient;
 use pavior_proto::pavior::audit::v1::*;
 use pavior_rpc::problem::from_status;
 use pavior_rpc::server::{BoxLayer, ORDER, ServeOptions, order};
-use pavior_rpc::{StackOptions, context, server};
+use pavior_rpc::{ErrorReason, Problem, StackOptions, context, server};
 use tonic::{Code, Request};
 
 use crate::harness::{Fake, get, infos, serve};
@@ -187,6 +188,26 @@ async fn over_the_limit_is_shed_with_a_pushback() {
     assert_eq!(from_status(&status).reason, "OVERLOADED");
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "1000");
     first.abort();
+}
+
+#[tokio::test]
+async fn what_only_an_operator_ends_is_not_tried_again_and_passes_through() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let fake = Fake::get(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Err(Problem::restore_needed("run `pavior restore`").into()) }
+    });
+    let status = fake.client().get_audit_record(get()).await.unwrap_err();
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+    let problem = from_status(&status);
+    assert!(problem.is(ErrorReason::RestoreNeeded) && !problem.is_passing(), "{problem:?}");
+    assert_eq!(problem.retry_after, None);
+    let passed = from_status(&Problem::from_dependency("catalog", &status).into());
+    assert!(passed.is(ErrorReason::RestoreNeeded), "{passed:?}");
+    assert_eq!((passed.code, passed.metadata["dependency"].as_str()), (Code::Unavailable, "catalog"));
+    assert_eq!(passed.message, "run `pavior restore`");
 }
 
 #[tokio::test]

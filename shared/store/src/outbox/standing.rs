@@ -90,6 +90,24 @@ pub enum Apart {
     },
 }
 
+/// The command without which changes stay refused: every [`Apart::remedy`] names it, and nothing else does.
+pub const RESTORE: &str = "`pavior restore";
+
+impl Apart {
+    /// What an operator does about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::LogBehind { .. } => {
+                "stop the platform and put the newest copy of the audit database back; only if there is none, run \
+                 `pavior restore --accept-lost-records --reason \"...\"`; then start the platform"
+            }
+            Self::Behind { .. } | Self::OlderEpoch { .. } | Self::Diverged { .. } => {
+                "stop the platform, run `pavior restore`, and start the platform"
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 enum Compared {
     /// Not since the start of the process: the audit service has not answered yet.
@@ -122,6 +140,12 @@ impl History {
     /// Whether they are known to fit.
     pub fn fits(&self) -> bool {
         matches!(*self.0.borrow(), Compared::Fits)
+    }
+
+    /// Returns once they were compared.
+    pub async fn compared(&self) {
+        // There is a sender for as long as this lives.
+        let _ = self.0.subscribe().wait_for(|compared| !matches!(compared, Compared::Never)).await;
     }
 
     /// Returns once they are known to fit.

@@ -3,9 +3,10 @@
 use super::outbox::event;
 use super::{db, store};
 use pavior_core::clock::ManualClock;
-use pavior_core::id::{IdGen as _, SystemIds};
+use pavior_core::id_gen::{IdGen as _, SystemIds};
 use pavior_store::installation::{self, Claim, Survey};
 use pavior_store::outbox::{self, Apart, Position, Recorded, Standing};
+use pavior_store::{DatabaseConfig, Store};
 
 #[tokio::test]
 async fn outbox_and_log_are_compared_by_what_both_know() {
@@ -93,4 +94,29 @@ async fn database_says_whose_it_is_before_anything_is_changed_in_it() {
         store.close().await.unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn database_in_use_can_be_read_from_beside_and_is_not_changed() {
+    db::both(|db| async move {
+        let (store, clock) = (store(&db).await, ManualClock::default());
+        let epoch = outbox::begin_anew(&store, "test", vec![event("1")], None, vec![], &clock).await.unwrap();
+        let beside = Store::connect_to_read(&db.config(), "beside").await.unwrap();
+        let seen = outbox::position(&beside, "test").await.unwrap();
+        assert_eq!(seen, Position { epoch: Some(epoch), last: 1, delivered: 0 }, "{}", db.kind);
+        let refused = outbox::begin_anew(&beside, "test", vec![], None, vec![], &clock).await.unwrap_err();
+        assert!(refused.to_string().contains("for reading only"), "{refused}");
+        beside.close().await.unwrap();
+        store.close().await.unwrap();
+        // What an orderly end left behind can be read too.
+        let beside = Store::connect_to_read(&db.config(), "beside").await.unwrap();
+        assert_eq!(outbox::position(&beside, "test").await.unwrap(), seen, "{}", db.kind);
+        beside.close().await.unwrap();
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("none.db");
+    let config = DatabaseConfig::at(format!("sqlite://{}?mode=rwc", file.display()));
+    Store::connect_to_read(&config, "beside").await.unwrap_err();
+    assert!(!file.exists());
 }

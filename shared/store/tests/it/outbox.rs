@@ -3,7 +3,7 @@
 use super::{count, db, sql, store};
 use pavior_core::audit::{Affected, AuditEvent, Change, PrincipalKind, PrincipalRef};
 use pavior_core::clock::{Clock as _, ManualClock};
-use pavior_core::id::{IdGen as _, SystemIds};
+use pavior_core::id_gen::{IdGen as _, SystemIds};
 use pavior_store::outbox::{self, Delivery, Limits, OutboxContext, OutboxRow, Relay};
 use pavior_store::{ErrorKind, Recorded, Retryable as _, Store, StoreError};
 use sea_orm::ConnectionTrait as _;

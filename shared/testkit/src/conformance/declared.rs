@@ -50,6 +50,8 @@ pub enum Part {
     /// All parts of creating, updating and deleting: ids, dry runs, etags, masks, names to show, paging under inserts,
     /// unknown fields, audit records, and other organizations.
     Changes,
+    /// Update: what is not there is made where `allow_missing` says so.
+    AllowMissing,
 }
 
 /// A resource with the methods that it has.
@@ -66,6 +68,8 @@ pub(super) struct Declared {
     pub(super) changes: bool,
     /// Whether there is an update of it that answers at once.
     updates: bool,
+    /// Whether its update can make what is not there.
+    upserts: bool,
     singleton: bool,
 }
 
@@ -93,6 +97,14 @@ impl Declared {
             "AuditRecord" => "index >= 0".to_owned(),
             "Operation" => "done = true".to_owned(),
             _ => format!("name = \"{name}\""),
+        }
+    }
+
+    /// A filter that nothing matches.
+    pub(super) fn no_filter(&self) -> &'static str {
+        match self.message.as_str() {
+            "AuditRecord" => "receive_time < \"1970-01-02T00:00:00Z\"",
+            _ => "create_time < \"1970-01-02T00:00:00Z\"",
         }
     }
 
@@ -124,6 +136,9 @@ impl Declared {
             (true, _) => parts.push(Part::Changes),
             (false, true) => parts.push(Part::Updates),
             (false, false) => {}
+        }
+        if self.upserts {
+            parts.push(Part::AllowMissing);
         }
         // One that always exists is never missing, and nobody learns whether another organization exists.
         if self.singleton || self.list.is_some() && self.parent_field().is_empty() {
@@ -178,6 +193,9 @@ pub(super) fn resources(role: &str) -> BTreeMap<String, Declared> {
         };
         let changes = ["Create", "Update", "Delete"].into_iter().all(answers);
         let updates = answers("Update");
+        let upserts = methods
+            .get(&format!("Update{name}"))
+            .is_some_and(|update| update.input().get_field_by_name("allow_missing").is_some());
         let [singular, plural] =
             ["singular", "plural"].map(|field| text(&message, field).unwrap_or_default());
         let singleton = text(&message, "pattern").is_some_and(|pattern| !pattern.ends_with('}'));
@@ -193,6 +211,7 @@ pub(super) fn resources(role: &str) -> BTreeMap<String, Declared> {
             items,
             changes,
             updates,
+            upserts,
             singleton,
         };
         found.insert(name, one);

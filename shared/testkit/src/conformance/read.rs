@@ -232,7 +232,7 @@ impl Reads<'_, '_> {
             (&json!(count), 1)
         );
         if self.declared.lists_by("filter") {
-            let filter = "create_time < \"1970-01-02T00:00:00Z\"";
+            let filter = self.declared.no_filter();
             let none = self.list(json!({ "filter": filter, "returnTotalSize": true })).await.unwrap();
             assert_eq!(none["totalSize"], json!(0));
         }

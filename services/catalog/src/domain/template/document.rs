@@ -148,8 +148,7 @@ impl Document {
             violations.add("document.template", Fault::Conflict, message);
         }
         if let Some(number) = &number
-            && (!version::is_version(number)
-                || pavior_core::name::validate_id_in("versions", number).is_err())
+            && (!version::is_version(number) || pavior_core::id::validate_id_in("versions", number).is_err())
         {
             let shown = text::shown(number);
             violations.add(

@@ -15,6 +15,24 @@ pub struct ConfigArgs {
     pub set: Vec<String>,
 }
 
+impl ConfigArgs {
+    /// Another command with the same configuration, to be copied. A value of --set may be secret, so that none but the
+    /// data folder's is shown.
+    pub(crate) fn command(&self, command: &str) -> String {
+        let mut out = format!("pavior {command}");
+        if let Some(file) = &self.config {
+            out.push_str(&format!(" --config {}", file.display()));
+        }
+        for set in &self.set {
+            match set.split_once('=') {
+                Some(("data_dir", _)) | None => out.push_str(&format!(" --set {set}")),
+                Some((key, _)) => out.push_str(&format!(" --set {key}=...")),
+            }
+        }
+        out
+    }
+}
+
 /// How the doctor gets at the platform. Folders and keys are looked at where this command runs.
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
@@ -153,4 +171,20 @@ pub struct DriverTestArgs {
     /// A text in the inputs that is a secret and must never be echoed. May be repeated.
     #[arg(long, value_name = "TEXT")]
     pub secret: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_to_copy_has_the_same_configuration_and_no_secret() {
+        let set = ["data_dir=/srv/pavior", "audit.database.url=postgres://pavior:hunter2@db/audit"];
+        let args = ConfigArgs { config: Some("/etc/pavior.toml".into()), set: set.map(str::to_owned).into() };
+        assert_eq!(
+            args.command("restore"),
+            "pavior restore --config /etc/pavior.toml --set data_dir=/srv/pavior --set audit.database.url=..."
+        );
+        assert_eq!(ConfigArgs { config: None, set: Vec::new() }.command("restore"), "pavior restore");
+    }
 }

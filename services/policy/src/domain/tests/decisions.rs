@@ -295,6 +295,26 @@ fn a_policy_of_one_project_holds_for_lists_over_all() {
     }
 }
 
+/// What may be read of one project says nothing of the others.
+#[test]
+fn a_permit_for_one_project_does_not_hold_for_lists_over_all() {
+    let mut policy = bound("p", PolicyType::Access, "permit (principal, action, resource);", Mode::Off);
+    for (bound, project, want) in [
+        (&["hello"][..], "-", Effect::Deny),
+        (&["hello"], "hello", Effect::Allow),
+        (&["hello"], "other", Effect::Deny),
+        (&[], "-", Effect::Allow),
+    ] {
+        let projects = bound.iter().map(|id| (*id).to_owned()).collect();
+        policy.bindings =
+            vec![Binding { projects, environment_class_ids: BTreeSet::new(), mode: Mode::Enforce }];
+        let mut asked = production(CREATE);
+        asked.resource.project = Some(project.to_owned());
+        let outcome = compile(RoleIndex::default(), vec![policy.clone()]).decide(&asked, None);
+        assert_eq!(outcome.effect, want, "bound to {bound:?}, asked about {project}");
+    }
+}
+
 #[test]
 fn guardrails_wait_for_the_plan_when_one_follows() {
     let policies =

@@ -83,6 +83,27 @@ fn what_goes_to_another_owner_is_asked_of_both() {
 }
 
 #[test]
+fn labels_are_asked_about_as_they_are_and_as_they_would_be() {
+    let forbid = r#"@id("frozen") forbid (principal, action, resource)
+                    when { resource.hasTag("freeze") && resource.getTag("freeze") == "yes" };"#;
+    let policies = vec![bound("frozen", PolicyType::Access, forbid, Mode::Enforce)];
+    let compilation = compile(everyone(), policies);
+    let labels = |value: &str| BTreeMap::from([("freeze".to_owned(), value.to_owned())]);
+    for (before, after, changes, want) in [
+        ("no", "no", true, Effect::Allow),
+        ("no", "yes", true, Effect::Deny),
+        ("yes", "no", true, Effect::Deny),
+        // Those of something new are of no resource yet.
+        ("no", "yes", false, Effect::Allow),
+    ] {
+        let mut asked = input("alice", &["payments"], ENTITY);
+        (asked.resource.labels, asked.context.labels) = (labels(before), labels(after));
+        asked.context.changes_labels = changes;
+        assert_eq!(compilation.decide(&asked, None).effect, want, "{before} to {after}");
+    }
+}
+
+#[test]
 fn the_stricter_side_counts_and_approvals_of_both_are_needed() {
     let of = |owner: &str, effect: &str| {
         format!(

@@ -8,6 +8,7 @@ mod m20261126_000001_halves;
 mod m20261127_000001_runs;
 mod m20261128_000001_intents;
 mod m20261128_000002_fleets;
+mod m20261129_000001_identities;
 
 /// Every migration of this service.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261127_000001_runs::Migration));
         all.push(Box::new(m20261128_000001_intents::Migration));
         all.push(Box::new(m20261128_000002_fleets::Migration));
+        all.push(Box::new(m20261129_000001_identities::Migration));
         all
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Kind, Plan};
 use crate::store::audit;
 use crate::store::operation::aggregate::{Aggregate, OperationView};
 use crate::store::operation::finish;
@@ -116,6 +116,15 @@ pub struct NewOperation {
     pub due: Option<Uuid>,
     /// The version of the engine.
     pub engine_version: &'static str,
+}
+
+impl NewOperation {
+    /// Whether what it works on is its own from now on. A repair that has nothing to do, or waits for people first, keeps
+    /// nobody else from the project: it takes it when it begins.
+    pub(crate) fn holds(&self) -> bool {
+        let begins = self.admission == Admission::Run && self.plan.steps().next().is_some();
+        begins || self.plan.kind != Kind::RepairProject
+    }
 }
 
 /// What came of it.

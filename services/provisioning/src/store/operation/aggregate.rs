@@ -12,6 +12,7 @@ use crate::domain::machine::{Move, StepView};
 use crate::domain::operation::{
     Operation, OperationEvent, OperationState, Step, StepEvent, StepProgress, StepState,
 };
+use crate::domain::plan::Kind;
 use crate::store::entity::{event, operation, step};
 use crate::store::operation::log::{OF_OPERATION, OF_STEP};
 use crate::store::prelude::*;
@@ -98,6 +99,20 @@ impl Aggregate {
     pub(crate) fn untouched(&self) -> bool {
         let waits = |step: &step::Model| step.start_time.is_none() && step.state.waits();
         !self.op.cancel_requested && self.steps.iter().all(waits)
+    }
+
+    /// Whether what it works on is its own: of a repair, once it was let begin.
+    pub(crate) fn holds(&self) -> bool {
+        self.op.kind != Kind::RepairProject || self.op.deadline > 0
+    }
+
+    /// Makes its claims from now on higher than all before it. Fences begin with the time at which an operation is accepted
+    /// and grow by one with each claim, so that those of later operations, also ones that this database knows nothing of
+    /// because it was set back, are lower than the time now.
+    pub(crate) fn outrun(&mut self) {
+        for step in &mut self.steps {
+            step.fence = Ord::max(step.fence, self.clock);
+        }
     }
 
     /// A step by its position.

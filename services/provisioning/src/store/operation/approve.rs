@@ -7,8 +7,8 @@ use crate::domain::failure::Failure;
 use crate::domain::operation::{OperationEvent, OperationState};
 use crate::store::entity::operation;
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::finish;
 use crate::store::operation::write::progress;
+use crate::store::operation::{finish, hold};
 use crate::store::prelude::*;
 
 /// An operation that waits for people.
@@ -59,7 +59,7 @@ impl Db {
         .await
     }
 
-    /// Lets an approved operation run.
+    /// Lets an approved operation run. Where another has the project as a whole, or has changed it, that is an error.
     pub async fn admit_unscoped(&self, id: Uuid, approvals: &[String], deadline_micros: i64) -> Result<()> {
         let approvals = Typed(approvals.to_vec());
         self.change(approvals, move |this, tx, approvals| {
@@ -70,6 +70,7 @@ impl Db {
                 if !OperationState::ASKING.contains(&aggregate.op.state) {
                     return Ok(Recorded::unchanged(()));
                 }
+                hold::take(tx, &mut aggregate).await?;
                 aggregate.op.approvals = approvals.clone();
                 aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
                 aggregate.operation(OperationEvent::Admit)?;

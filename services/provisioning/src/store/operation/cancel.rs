@@ -3,20 +3,29 @@
 use uuid::Uuid;
 
 use crate::domain::failure::{Failure, FailureCode, FailureReason};
-use crate::domain::operation::{OperationEvent, OperationState};
+use crate::domain::operation::{OperationEvent, OperationState, StepEvent};
+use crate::domain::plan::Kind;
 use crate::store::audit::{Caller, verb_event};
 use crate::store::operation::aggregate::Aggregate;
 use crate::store::prelude::*;
 
 impl Db {
     /// Asks an operation to stop. One that is done, or is asked already, stays as it is; a deletion that has begun goes
-    /// on, and one that is stuck waits for an operator: of both the caller is told.
+    /// on, and one that is stuck waits for an operator: of both the caller is told. Only the removal of an orphan is given
+    /// up when it is stuck: nothing depends on it, and what it was to remove is an orphan again.
     pub async fn cancel_unscoped(&self, id: Uuid, caller: &Caller) -> Result<OperationState> {
         self.change(caller.clone(), move |this, tx, caller| {
             Box::pin(async move {
                 let mut aggregate = Aggregate::get(this, tx, id).await?;
                 if aggregate.op.state == OperationState::Stuck {
-                    return Err(Error::Stuck { operation: aggregate.op.name });
+                    if aggregate.op.kind != Kind::DeleteOrphan {
+                        return Err(Error::Stuck { operation: aggregate.op.name });
+                    }
+                    let before = aggregate.op.clone();
+                    give_up(&mut aggregate, caller)?;
+                    let event = verb_event(this, caller, &before, &aggregate.op, "given up");
+                    let (_, events) = this.write(tx, &mut aggregate, vec![event]).await?;
+                    return Ok(Recorded::all(aggregate.op.state, events));
                 }
                 if aggregate.op.state.done() || aggregate.op.cancel_requested {
                     return Ok(Recorded::unchanged(aggregate.op.state));
@@ -41,4 +50,19 @@ impl Db {
         })
         .await
     }
+}
+
+/// Nothing more is tried, and its end forgets what was recorded.
+fn give_up(aggregate: &mut Aggregate, caller: &Caller) -> Result<()> {
+    for index in 0..aggregate.steps.len() {
+        if aggregate.at(index)?.state.next(StepEvent::Skip).is_ok() {
+            aggregate.step(index, StepEvent::Skip)?;
+        }
+    }
+    aggregate.op.cancel_requested = true;
+    caller.name().clone_into(&mut aggregate.op.canceller);
+    let message = format!("given up by `{}`: what was to be removed may still be there", caller.name());
+    let failure = Failure::new(FailureReason::Cancelled, FailureCode::Cancelled, message);
+    aggregate.op.error = Some(Typed(failure));
+    aggregate.operation(OperationEvent::GiveUp)
 }

@@ -103,10 +103,10 @@ pub(crate) fn works_on(kind: Kind) -> (Option<ProjectEvent>, EnvironmentEvent) {
         Kind::CreateProject => (Some(ProjectEvent::Create), EnvironmentEvent::Create),
         Kind::CreateEnvironment => (None, EnvironmentEvent::Create),
         Kind::UpdateEnvironment | Kind::Deploy | Kind::Run => (None, EnvironmentEvent::Update),
-        Kind::RepairProject => (Some(ProjectEvent::Update), EnvironmentEvent::Update),
+        // Of an orphan, what the thing is in that has its name now.
+        Kind::RepairProject | Kind::DeleteOrphan => (Some(ProjectEvent::Update), EnvironmentEvent::Update),
         Kind::DestroyProject => (Some(ProjectEvent::Delete), EnvironmentEvent::Delete),
-        // It holds neither.
-        Kind::DestroyEnvironment | Kind::DeleteOrphan => (None, EnvironmentEvent::Delete),
+        Kind::DestroyEnvironment => (None, EnvironmentEvent::Delete),
     }
 }
 
@@ -165,7 +165,7 @@ async fn settle_environment(
         }
     }
     let keeps = settings.get("keeps_end").and_then(Value::as_bool).unwrap_or_default();
-    if aggregate.op.kind != Kind::Deploy && !keeps {
+    if !matches!(aggregate.op.kind, Kind::Deploy | Kind::DeleteOrphan) && !keeps {
         let begin = pavior_store::from_micros(this.wall_time(tx).await?).unwrap_or(now);
         let (ttl, said) = match aggregate.op.kind {
             Kind::UpdateEnvironment => {
@@ -193,7 +193,7 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
             Action::Create if step.state != StepState::Done => forget(tx, &step.resource).await?,
             // It was recorded for this operation only.
             Action::Delete if aggregate.op.kind == Kind::DeleteOrphan => forget(tx, &step.resource).await?,
-            Action::Update | Action::Replace | Action::Delete => {
+            Action::Update | Action::Replace | Action::Delete if aggregate.holds() => {
                 move_resource(tx, &step.resource, ResourceEvent::Settle).await?;
             }
             Action::Run => {
@@ -210,8 +210,8 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
             remove_project(tx, &aggregate.op.target).await
         }
         Kind::CreateEnvironment => remove_environment(tx, &aggregate.op.target).await,
-        Kind::DeleteOrphan => Ok(()),
-        Kind::UpdateEnvironment
+        Kind::DeleteOrphan
+        | Kind::UpdateEnvironment
         | Kind::RepairProject
         | Kind::Deploy
         | Kind::DestroyEnvironment

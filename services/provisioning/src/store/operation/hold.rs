@@ -2,18 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sea_orm::sea_query::IntoCondition;
+use serde_json::Value;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::domain::environment::{EnvironmentEvent, EnvironmentState};
 use crate::domain::names;
-use crate::domain::operation::OperationState;
+use crate::domain::operation::{Operation, OperationState};
 use crate::domain::plan::{Action, Kind, Plan};
 use crate::domain::project::{ProjectEvent, ProjectState};
+use crate::domain::resource::ResourceEvent;
 use crate::domain::state::Lifecycle as _;
+use crate::store::entity::operation::Column::State;
 use crate::store::entity::{environment, operation, project};
 use crate::store::operation::accept::{Admission, NewEnvironment, NewOperation, Seen};
+use crate::store::operation::aggregate::Aggregate;
 use crate::store::operation::finish;
 use crate::store::prelude::*;
+use crate::store::resource::move_resource;
 
 /// The numbers of what an operation makes.
 pub(crate) struct Numbers {
@@ -36,22 +43,35 @@ impl Db {
                 self.insert_project(tx, new, op, i64::from(runs)).await?;
                 1
             }
-            Kind::CreateEnvironment | Kind::Run => hold_project(tx, &project, None, &new.seen, runs).await?,
+            Kind::CreateEnvironment | Kind::Run => {
+                hold_project(tx, &project, op, None, &new.seen, runs).await?
+            }
             Kind::DestroyProject => {
-                let held = Some((op, ProjectEvent::Delete));
-                hold_project(tx, &project, held, &new.seen, false).await?;
+                hold_project(tx, &project, op, Some(ProjectEvent::Delete), &new.seen, false).await?;
+                // Also those that wait for people: what they work on is gone by then.
+                refuse_others(tx, &project, op, State.is_in(unfinished())).await?;
                 self.hold_environments(tx, &project, new, op).await?;
                 0
             }
-            // Nobody else mends or removes what the project has itself, and nobody plans with it, until this is over.
             Kind::RepairProject => {
-                hold_project(tx, &project, Some((op, ProjectEvent::Update)), &new.seen, false).await?
+                let held = new.holds().then_some(ProjectEvent::Update);
+                let run = hold_project(tx, &project, op, held, &new.seen, false).await?;
+                if new.plan.steps().next().is_some() {
+                    let mends = operation::Column::Kind.eq(Kind::RepairProject);
+                    let begun = new.holds().then(|| State.is_in(OperationState::GOING_ON));
+                    // People are asked once.
+                    let others = Condition::any().add_option(begun).add(mends.and(State.is_in(unfinished())));
+                    refuse_others(tx, &project, op, others).await?;
+                }
+                run
             }
-            // It is in no project. That nobody declares it meanwhile is held by the name of its resource.
-            Kind::DeleteOrphan => 0,
+            Kind::DeleteOrphan => {
+                self.hold_namesake(tx, new, op).await?;
+                0
+            }
             Kind::UpdateEnvironment | Kind::Deploy | Kind::DestroyEnvironment => {
-                let run = hold_project(tx, &project, None, &new.seen, runs).await?;
-                hold_environment(tx, new, op, self.now()).await?;
+                let run = hold_project(tx, &project, op, None, &new.seen, runs).await?;
+                hold_environment(tx, new, &new.plan.target, op, self.now()).await?;
                 run
             }
         };
@@ -72,6 +92,24 @@ impl Db {
             deployments.insert(environment, last - count + 1);
         }
         Ok(Numbers { run, deployments })
+    }
+
+    /// An orphan is in no project: that nobody declares it meanwhile is held by the name of its resource. Where that name
+    /// is another thing's, its driver is called for both under that name, and of two operations on one name it takes the
+    /// later for the only one: what the other thing is in is held, so that nothing else works on it.
+    async fn hold_namesake(&self, tx: &Tx, new: &NewOperation, op: &str) -> Result<()> {
+        let target = &new.plan.target;
+        if names::made_for(target) == target {
+            return Ok(());
+        }
+        let (project, environment) = (names::project_of(target), names::environment_of(target));
+        if environment.is_empty() {
+            hold_project(tx, &project, op, Some(ProjectEvent::Update), &new.seen, false).await?;
+            refuse_others(tx, &project, op, State.is_in(OperationState::GOING_ON)).await
+        } else {
+            hold_project(tx, &project, op, None, &new.seen, false).await?;
+            hold_environment(tx, new, &environment, op, self.now()).await
+        }
     }
 
     async fn insert_project(&self, tx: &Tx, new: &NewOperation, op: &str, runs: i64) -> Result<()> {
@@ -133,22 +171,7 @@ impl Db {
     }
 
     /// Every environment of a project belongs to the operation that removes it.
-    pub(crate) async fn hold_environments(
-        &self,
-        tx: &Tx,
-        project: &str,
-        new: &NewOperation,
-        op: &str,
-    ) -> Result<()> {
-        let goes_on = OperationState::ALL.iter().copied().filter(|state| !state.rests());
-        let busy = operation::Entity::find()
-            .filter(operation::Column::Project.eq(project))
-            .filter(operation::Column::State.is_in(goes_on))
-            .one(tx)
-            .await?;
-        if let Some(other) = busy {
-            return Err(Error::Busy { name: project.to_owned(), operation: other.name });
-        }
+    async fn hold_environments(&self, tx: &Tx, project: &str, new: &NewOperation, op: &str) -> Result<()> {
         // Exactly those that policy was asked about: none came, went, changed or is worked on since. Those that end
         // now are waited for.
         let found = environment::Entity::find()
@@ -178,12 +201,84 @@ impl Db {
     }
 }
 
-/// Holds the project's row until commit; with `op` the project belongs to the operation from then on. Returns the
-/// number of the next run.
-pub(crate) async fn hold_project(
+/// States in which an operation goes on, or will when people have agreed.
+fn unfinished() -> impl Iterator<Item = OperationState> {
+    OperationState::ALL.iter().copied().filter(|state| !state.rests())
+}
+
+/// Other operations of a project, in these states.
+fn others(project: &str, op: &str, which: impl IntoCondition) -> Select<operation::Entity> {
+    operation::Entity::find()
+        .filter(operation::Column::Project.eq(project))
+        .filter(operation::Column::Name.ne(op))
+        .filter(which)
+}
+
+/// Refuses to take a project, which is held until commit, while others are at it.
+async fn refuse_others(tx: &Tx, project: &str, op: &str, which: impl IntoCondition) -> Result<()> {
+    match others(project, op, which).one(tx).await? {
+        Some(other) => Err(Error::Busy { name: project.to_owned(), operation: other.name }),
+        None => Ok(()),
+    }
+}
+
+/// Takes what an operation works on and did not hold while it waited, right before it goes on: nothing, but for a repair.
+/// Whoever goes on in a project does so while nobody else has it as a whole.
+pub(crate) async fn take(tx: &Tx, aggregate: &mut Aggregate) -> Result<()> {
+    let (op, project) = (aggregate.op.name.clone(), aggregate.op.project.clone());
+    // What an orphan's removal holds it has held from the beginning.
+    if project.is_empty() {
+        return Ok(());
+    }
+    if aggregate.holds() || aggregate.steps.is_empty() {
+        return hold_project(tx, &project, &op, None, &Seen::new(), false).await.map(drop);
+    }
+    let seen = planned_with(&aggregate.op)?;
+    hold_project(tx, &project, &op, Some(ProjectEvent::Update), &seen, false).await?;
+    refuse_others(tx, &project, &op, State.is_in(OperationState::GOING_ON)).await?;
+    for step in &aggregate.steps {
+        move_resource(tx, &step.resource, ResourceEvent::Update).await?;
+    }
+    aggregate.outrun();
+    Ok(())
+}
+
+/// The project as a repair was planned with it.
+fn planned_with(op: &operation::Model) -> Result<Seen> {
+    let setting = |key: &str| op.settings.get(key);
+    let uid = setting("uid").and_then(Value::as_str).and_then(|uid| Uuid::parse_str(uid).ok());
+    match (uid, setting("revision").and_then(Value::as_i64)) {
+        (Some(uid), Some(revision)) => Ok([(op.project.clone(), (uid, revision))].into()),
+        _ => Err(Error::Corrupt(format!(
+            "operation `{}` does not say with which project it was planned",
+            op.name
+        ))),
+    }
+}
+
+impl Db {
+    /// Whether something goes on that an operation which people have agreed to has to wait for.
+    pub async fn is_in_the_way_unscoped(&self, op: &Operation) -> Result<bool> {
+        let project = project::Entity::find().filter(project::Column::Name.eq(&op.project));
+        let held = project.one(self.store.read()).await?.map(|row| row.operation).unwrap_or_default();
+        if !held.is_empty() && held != op.name {
+            return Ok(true);
+        }
+        if op.kind != Kind::RepairProject {
+            return Ok(false);
+        }
+        let going_on = others(&op.project, &op.name, State.is_in(OperationState::GOING_ON));
+        Ok(going_on.one(self.store.read()).await?.is_some())
+    }
+}
+
+/// Holds the project's row until commit, unless another operation has it; with an event the project belongs to this one
+/// from then on. Returns the number of the next run.
+async fn hold_project(
     tx: &Tx,
     name: &str,
-    held: Option<(&str, ProjectEvent)>,
+    op: &str,
+    held: Option<ProjectEvent>,
     seen: &Seen,
     runs: bool,
 ) -> Result<i64> {
@@ -191,11 +286,11 @@ pub(crate) async fn hold_project(
         .col_expr(project::Column::Touched, Expr::col(project::Column::Touched).add(1))
         .col_expr(project::Column::RunSeq, Expr::col(project::Column::RunSeq).add(i64::from(runs)))
         .filter(project::Column::Name.eq(name))
-        .filter(project::Column::Operation.eq(""));
+        .filter(project::Column::Operation.is_in(["", op]));
     if let Some((uid, revision)) = seen.get(name) {
         update = update.filter(project::Column::Uid.eq(*uid)).filter(project::Column::Revision.eq(*revision));
     }
-    if let Some((op, event)) = held {
+    if let Some(event) = held {
         let (state, _) = ProjectState::transition(event);
         update = update
             .col_expr(project::Column::Operation, Expr::value(op))
@@ -214,13 +309,13 @@ pub(crate) async fn hold_project(
 }
 
 /// The environment belongs to the operation from then on.
-pub(crate) async fn hold_environment(
+async fn hold_environment(
     tx: &Tx,
     new: &NewOperation,
+    name: &str,
     op: &str,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let name = &new.plan.target;
     let event = match new.admission {
         Admission::AskPeople => EnvironmentEvent::AskPeople,
         Admission::Run => finish::works_on(new.plan.kind).1,
@@ -231,7 +326,7 @@ pub(crate) async fn hold_environment(
         .col_expr(environment::Column::State, Expr::value(state))
         .col_expr(environment::Column::UpdateTime, Expr::value(now))
         .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
-        .filter(environment::Column::Name.eq(name.clone()))
+        .filter(environment::Column::Name.eq(name))
         .filter(environment::Column::Operation.eq(""));
     if let Some((uid, revision)) = new.seen.get(name) {
         update = update
@@ -243,11 +338,11 @@ pub(crate) async fn hold_environment(
         return Ok(());
     }
     let row = environment::Entity::find()
-        .filter(environment::Column::Name.eq(name.clone()))
+        .filter(environment::Column::Name.eq(name))
         .one(tx)
         .await?
-        .ok_or_else(|| Error::NotFound { kind: "Environment", name: name.clone() })?;
-    Err(Error::Busy { name: name.clone(), operation: row.operation })
+        .ok_or_else(|| Error::NotFound { kind: "Environment", name: name.to_owned() })?;
+    Err(Error::Busy { name: name.to_owned(), operation: row.operation })
 }
 
 /// How many deployments a plan makes in each environment.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_auth::Permit;
 use pavior_resource::ListQuery;
-use sea_orm::ConnectionTrait;
+use sea_orm::sea_query::{DynIden, IntoCondition};
+use sea_orm::{ConnectionTrait, JoinType, RelationTrait};
 use uuid::Uuid;
 
 use crate::domain::environment::EnvironmentView;
@@ -86,9 +87,12 @@ impl Db {
 
     /// An operation with its steps.
     pub async fn operation(&self, permit: &Permit, name: &str) -> Result<OperationView> {
-        let op = self.find_kept_operation(permit, name).await?.filter(|op| op.delete_time.is_none());
-        let op = found(op, "Operation", name)?;
-        self.view_unscoped(op).await
+        let Some(op) = self.find_kept_operation(permit, name).await? else {
+            return found(None, "Operation", name);
+        };
+        // It may have been deleted between the two.
+        let view = self.view_unscoped(op).await?;
+        found(Some(view).filter(|view| view.op.delete_time.is_none()), "Operation", name)
     }
 
     /// An operation with its steps.
@@ -97,28 +101,31 @@ impl Db {
         views.pop().ok_or_else(|| Error::Corrupt("the operation that was asked for".to_owned()))
     }
 
-    /// Operations with their steps, in the same order. Each is read once more together with its steps, in one statement:
-    /// what is told of it is of one moment.
+    /// Operations with their steps, in the same order. Each is read once more together with its steps, in one statement,
+    /// beside the first of them: what is told of it is of one moment.
     pub async fn views_unscoped(&self, operations: Vec<Operation>) -> Result<Vec<OperationView>> {
         if operations.is_empty() {
             return Ok(Vec::new());
         }
+        let of_first = step::Relation::Operation.def().on_condition(|step, _| first(step).into_condition());
         let rows = step::Entity::find()
-            .find_also_related(operation::Entity)
+            .join(JoinType::LeftJoin, of_first)
+            .select_also(operation::Entity)
             .filter(step::Column::Operation.is_in(operations.iter().map(|op| op.id)))
             .order_by_asc(step::Column::Ordinal)
             .all(self.store.read())
             .await?;
-        let mut found: BTreeMap<Uuid, OperationView> = BTreeMap::new();
+        let mut ops: BTreeMap<Uuid, Operation> = BTreeMap::new();
+        let mut steps: BTreeMap<Uuid, Vec<Step>> = BTreeMap::new();
         for (step, operation) in rows {
-            let Some(operation) = operation else { continue };
-            let view = found
-                .entry(step.operation)
-                .or_insert_with(|| OperationView { op: operation.into(), steps: Vec::new() });
-            view.steps.push(step.into());
+            ops.extend(operation.map(|operation| (operation.id, operation.into())));
+            steps.entry(step.operation).or_default().push(step.into());
         }
         // One that had nothing to do has no steps.
-        let view = |op: Operation| found.remove(&op.id).unwrap_or(OperationView { op, steps: Vec::new() });
+        let view = |op: Operation| OperationView {
+            steps: steps.remove(&op.id).unwrap_or_default(),
+            op: ops.remove(&op.id).unwrap_or(op),
+        };
         Ok(operations.into_iter().map(view).collect())
     }
 
@@ -157,6 +164,11 @@ impl Db {
         let (keys, resources) = rows.into_iter().unzip();
         Ok(UnderWay { keys, resources })
     }
+}
+
+/// The first step of each operation.
+fn first(step: DynIden) -> Expr {
+    Expr::col((step, step::Column::Ordinal)).eq(0)
 }
 
 /// The operation that removes what was left behind under the name of a resource; empty for none.

@@ -8,7 +8,7 @@ use crate::domain::failure::Failure;
 use crate::domain::operation::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::store::audit::{Caller, verb_event};
 use crate::store::operation::aggregate::Aggregate;
-use crate::store::operation::finish;
+use crate::store::operation::{finish, hold};
 use crate::store::prelude::*;
 
 /// How a stuck operation is taken up.
@@ -57,6 +57,11 @@ impl Db {
                 if aggregate.op.state == OperationState::Stuck && unexpected {
                     return Err(Error::Busy { name: before.target, operation: before.name });
                 }
+                let rests = matches!(how, Some(TakeUp::Anew(Checked::Waits(_) | Checked::Refused(_))));
+                if aggregate.op.state == OperationState::Stuck && !rests {
+                    hold::take(tx, &mut aggregate).await?;
+                }
+                aggregate.outrun();
                 match how {
                     Some(TakeUp::Anew(checked)) => begin_anew(&mut aggregate, checked, deadline_micros)?,
                     Some(TakeUp::Rest) | None => take_up(&mut aggregate, deadline_micros)?,

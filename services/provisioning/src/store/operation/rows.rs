@@ -1,5 +1,6 @@
 //! The rows of a new operation, made from its plan.
 
+use pavior_store::StoreError;
 use serde_json::{Value, json};
 
 use crate::domain::deployment::DeploymentState;
@@ -13,7 +14,7 @@ use crate::store::operation::accept::{Admission, NewOperation};
 use crate::store::operation::hold::{Numbers, unique};
 use crate::store::operation::read::removal_of;
 use crate::store::prelude::*;
-use crate::store::resource::move_resource;
+use crate::store::resource::{move_resource, recorded_as};
 
 impl Db {
     pub(crate) fn operation_row(&self, new: &NewOperation, clock: i64) -> operation::Model {
@@ -30,11 +31,7 @@ impl Db {
             kind: plan.kind,
             action: plan.action.clone(),
             target: plan.target.clone(),
-            // What nobody declares is no project's: neither are those who look after it in charge.
-            project: match plan.kind {
-                Kind::DeleteOrphan => String::new(),
-                _ => names::project_of(&plan.target),
-            },
+            project: plan.project(),
             state,
             cancel_requested: false,
             plan: plan.id,
@@ -90,21 +87,18 @@ impl Db {
                     return Err(Error::AlreadyExists { kind: "Resource", name: change.resource.clone() });
                 }
                 Action::Create => made.push(self.resource_row(new, change)),
-                Action::Update | Action::Replace | Action::Delete => {
+                Action::Update | Action::Replace | Action::Delete if new.holds() => {
                     let event = match change.action {
                         Action::Delete => ResourceEvent::Delete,
                         _ => ResourceEvent::Update,
                     };
                     move_resource(tx, &change.resource, event).await?;
                 }
-                Action::Run | Action::Noop => {}
+                Action::Update | Action::Replace | Action::Delete | Action::Run | Action::Noop => {}
             }
             former.push((change.step.clone(), row));
         }
-        for chunk in made.chunks(crate::store::ROWS_AT_ONCE) {
-            let done = resource::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await;
-            unique(done, "Resource", &new.plan.target)?;
-        }
+        record(tx, made).await?;
         Ok(former)
     }
 
@@ -112,21 +106,31 @@ impl Db {
     /// Whoever records the name of a resource first has it, and every operation that makes one records it when it is
     /// accepted. It is in no project, so that the end of one does not give the name free while this is under way.
     pub(crate) async fn adopt(&self, tx: &Tx, new: &NewOperation, identity: &str) -> Result<()> {
-        let drivers: Vec<&str> = new.plan.steps().map(|change| change.driver.as_str()).collect();
-        let known = resource::Entity::find()
-            .filter(resource::Column::Driver.is_in(drivers))
-            .filter(resource::Column::Identity.eq(identity));
-        if known.one(tx).await?.is_some() {
-            return Err(Self::held_name(tx, &new.plan.target).await?);
+        let mut rows = Vec::new();
+        for change in new.plan.steps() {
+            let organization = &new.plan.organization;
+            if let Some(known) = recorded_as(tx, organization, &change.driver, identity).await? {
+                return Err(match known.project.as_str() {
+                    "" => Self::held_name(tx, &known.name).await?,
+                    _ => Error::Declared { identity: identity.to_owned(), resource: known.name },
+                });
+            }
+            let namesake = resource::Entity::find().filter(resource::Column::Name.eq(&change.resource));
+            if let Some(taken) = namesake.one(tx).await? {
+                // What is declared now was not when this was planned.
+                return Err(match taken.project.as_str() {
+                    "" => Self::held_name(tx, &taken.name).await?,
+                    _ => Error::Busy { name: taken.name, operation: String::new() },
+                });
+            }
+            rows.push(resource::ActiveModel {
+                project: Set(String::new()),
+                identity: Set(identity.to_owned()),
+                state: Set(ResourceState::Active),
+                ..self.resource_row(new, change)
+            });
         }
-        let rows = new.plan.steps().map(|change| resource::ActiveModel {
-            project: Set(String::new()),
-            identity: Set(identity.to_owned()),
-            state: Set(ResourceState::Active),
-            ..self.resource_row(new, change)
-        });
-        let done = resource::Entity::insert_many(rows).exec_without_returning(tx).await;
-        unique(done, "Resource", &new.plan.target)
+        record(tx, rows).await
     }
 
     /// That the name of a resource is taken as long as what was left behind under it is being removed.
@@ -278,6 +282,19 @@ impl Db {
         }
         Ok(())
     }
+}
+
+/// Records resources. Where another transaction has recorded one of the same name since that was looked for, all of this
+/// runs again, and finds whose it is.
+async fn record(tx: &Tx, rows: Vec<resource::ActiveModel>) -> Result<()> {
+    for chunk in rows.chunks(crate::store::ROWS_AT_ONCE) {
+        let done = resource::Entity::insert_many(chunk.to_vec()).exec_without_returning(tx).await;
+        done.map_err(|error| match StoreError::from(error) {
+            error if error.is_unique() => StoreError::Concurrent,
+            error => error,
+        })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn deployment_row(

@@ -1,0 +1,202 @@
+//! How the database of a service and the audit log are apart, and what was done that the database does not know of.
+
+use anyhow::Context as _;
+use pavior_audit::restore::{Produced, Records, Undone, UndoneResource};
+use pavior_core::principal::INSTALLATION;
+use pavior_store::Store;
+use pavior_store::installation::{self, Survey};
+use pavior_store::outbox::{self, Apart, Position, Standing};
+use serde_json::{Value, json};
+
+use super::super::config::Config;
+use super::super::role::Role;
+
+/// The services with an outbox.
+pub(super) const PRODUCERS: [Role; 3] = [Role::Catalog, Role::Policy, Role::Provisioning];
+
+pub(super) async fn survey(store: &Store, role: Role) -> anyhow::Result<Survey> {
+    let found = installation::survey(store).await;
+    found.with_context(|| format!("the database of {}", role.name()))
+}
+
+/// A service's numbers and the log's.
+#[derive(Debug)]
+pub(super) struct Divergence {
+    pub(super) role: Role,
+    pub(super) position: Position,
+    pub(super) produced: Produced,
+    pub(super) apart: Apart,
+    /// What the log has and the database does not.
+    pub(super) undone: Vec<Undone>,
+}
+
+impl Divergence {
+    /// Compares; nothing when both are of one history. An outbox of a database that has no tables yet cannot be asked, nor
+    /// need it be.
+    pub(super) async fn look(role: Role, store: &Store, records: &Records) -> anyhow::Result<Option<Self>> {
+        let (name, failed) = (role.name(), || format!("the database of {}", role.name()));
+        let has_outbox = survey(store, role).await?.has_schema;
+        let position = match has_outbox {
+            true => outbox::position(store, name).await.with_context(failed)?,
+            false => Position::default(),
+        };
+        let produced = records.produced(name, position.epoch.unwrap_or(0)).await?;
+        let Produced { last, last_event, newest_epoch } = produced.clone();
+        let there = outbox::Recorded { last, last_event, newest_epoch };
+        let standing = match has_outbox {
+            true => outbox::compare(store, name, &position, &there).await.with_context(failed)?,
+            false => newest_epoch.map_or(Standing::Fits, |recorded| {
+                Standing::Apart(Apart::OlderEpoch { epoch: None, recorded })
+            }),
+        };
+        let Standing::Apart(apart) = standing else { return Ok(None) };
+        let after = match apart {
+            Apart::Diverged { seq, .. } => position.last.min(seq - 1),
+            _ => position.last,
+        };
+        let undone = records.undone(name, position.epoch.unwrap_or(0), after).await?;
+        Ok(Some(Self { role, position, produced, apart, undone }))
+    }
+
+    /// The audit log is the older of the two.
+    pub(super) fn is_of_the_log(&self) -> bool {
+        matches!(self.apart, Apart::LogBehind { .. })
+    }
+
+    /// For people: how they are apart, and a line for each kind of resources that was lost with it.
+    pub(super) fn describe(&self) -> String {
+        let lost = self.undone.iter().map(|undone| format!("\n  lost with them: {}", list(undone)));
+        self.summary() + &lost.collect::<String>()
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let role = self.role.name();
+        match &self.apart {
+            Apart::Behind { epoch, last, recorded } => format!(
+                "the database of {role} was set back: its changes {} to {recorded} of epoch {epoch} are recorded and undone",
+                last + 1
+            ),
+            Apart::OlderEpoch { epoch: None, recorded } => format!(
+                "the database of {role} was lost: its changes up to epoch {recorded} are recorded and undone"
+            ),
+            Apart::OlderEpoch { epoch: Some(epoch), recorded } => format!(
+                "the database of {role} was set back to epoch {epoch}: its changes after it, up to epoch {recorded}, are \
+                 recorded and undone"
+            ),
+            Apart::LogBehind { epoch, delivered, recorded } => format!(
+                "the audit database was set back: the records {} to {delivered} of {role}, epoch {epoch}, are missing",
+                recorded + 1
+            ),
+            Apart::Diverged { epoch, seq, .. } => format!(
+                "the database of {role} or that of audit was set back: event {seq} of epoch {epoch} is recorded as another"
+            ),
+        }
+    }
+
+    /// The same for programs, with what was lost in all logs.
+    pub(super) fn detail(&self) -> Value {
+        self.detail_for(INSTALLATION)
+    }
+
+    /// The same for the record in a log: that of an organization names nothing of another one.
+    pub(super) fn detail_for(&self, log: &str) -> Value {
+        let database = self.role.name();
+        let mut detail = match &self.apart {
+            Apart::Behind { epoch, last, recorded } => {
+                json!({ "database": database, "epoch": epoch, "undoneFrom": last + 1, "undoneTo": recorded })
+            }
+            Apart::OlderEpoch { epoch, recorded } => {
+                json!({ "database": database, "epoch": epoch, "undoneUpToEpoch": recorded })
+            }
+            Apart::LogBehind { epoch, delivered, recorded } => json!({
+                "database": "audit", "service": database, "epoch": epoch, "missingFrom": recorded + 1,
+                "missingTo": delivered,
+            }),
+            Apart::Diverged { epoch, seq, here, there } => json!({
+                "database": database, "epoch": epoch, "sequence": seq, "here": here.to_string(),
+                "there": there.to_string(),
+            }),
+        };
+        let shown = self.undone.iter().filter(|undone| log == INSTALLATION || undone.log == log);
+        let undone: Vec<Value> = shown.map(value).collect();
+        if !undone.is_empty() {
+            detail["undone"] = undone.into();
+        }
+        detail
+    }
+}
+
+/// What was done to resources of a kind: their names, as far as they are given, and how many more there are.
+fn list(Undone { log, kind, resources, count }: &Undone) -> String {
+    let kind = kind.rsplit('/').next().unwrap_or(kind);
+    let named = resources.iter().map(|UndoneResource { name, done }| format!("{name} ({})", done.join(", ")));
+    let more = count.saturating_sub(resources.len() as u64);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let all: Vec<String> = named.chain(more).collect();
+    format!("{count} {kind} of {log}: {}", all.join(", "))
+}
+
+fn value(Undone { log, kind, resources, count }: &Undone) -> Value {
+    let named = resources.iter().map(|UndoneResource { name, done }| json!({ "name": name, "done": done }));
+    let named: Vec<Value> = named.collect();
+    json!({ "log": log, "type": kind, "count": count, "resources": named })
+}
+
+/// What `pavior restore` would find of the services' databases, and what to do about each, read beside a platform that
+/// may run: nothing is locked or changed.
+pub(crate) async fn divergences(config: &Config) -> anyhow::Result<Vec<(String, &'static str)>> {
+    let mut stores = Vec::new();
+    for (role, database) in config.databases() {
+        let store = Store::connect_to_read(database, role.name()).await;
+        stores.push((role, store.with_context(|| format!("the database of {}", role.name()))?));
+    }
+    let audit = stores.iter().find(|(role, _)| *role == Role::Audit).context("no audit database")?.1.clone();
+    anyhow::ensure!(
+        survey(&audit, Role::Audit).await?.has_schema,
+        "the database of audit is empty: put the newest copy of it back"
+    );
+    let records = Records::of(audit);
+    let mut found = Vec::new();
+    for (role, store) in stores.iter().filter(|(role, _)| PRODUCERS.contains(role)) {
+        let divergence = Divergence::look(*role, store, &records).await?;
+        found.extend(divergence.map(|divergence| (divergence.describe(), divergence.apart.remedy())));
+    }
+    for (_, store) in stores {
+        store.close().await?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undone(log: &str, count: u64) -> Undone {
+        let name = format!("organizations/{log}/roles/one");
+        let resources = vec![UndoneResource { name, done: vec!["create".to_owned(), "update".to_owned()] }];
+        Undone { log: log.to_owned(), kind: "policy.pavior.dev/Role".to_owned(), resources, count }
+    }
+
+    #[test]
+    fn what_is_lost_is_named_and_each_log_says_only_its_own() {
+        let found = Divergence {
+            role: Role::Policy,
+            position: Position { epoch: Some(5), last: 3, delivered: 3 },
+            produced: Produced { last: 9, last_event: None, newest_epoch: Some(5) },
+            apart: Apart::Behind { epoch: 5, last: 3, recorded: 9 },
+            undone: vec![undone("acme", 1), undone("globex", 22)],
+        };
+        let said = found.describe();
+        for line in [
+            "the database of policy was set back: its changes 4 to 9 of epoch 5 are recorded and undone",
+            "  lost with them: 1 Role of acme: organizations/acme/roles/one (create, update)",
+            "  lost with them: 22 Role of globex: organizations/globex/roles/one (create, update), and 21 more",
+        ] {
+            assert!(said.lines().any(|said| said == line), "{line}\n{said}");
+        }
+        assert_eq!(found.detail()["undone"].as_array().map(Vec::len), Some(2));
+        let acme = found.detail_for("acme");
+        assert_eq!(acme["undone"][0]["resources"][0]["name"], "organizations/acme/roles/one");
+        assert!(!acme.to_string().contains("globex"), "{acme}");
+    }
+}
