@@ -274,6 +274,7 @@ impl Admission {
             changes_labels: after.changes_labels,
             ..Default::default()
         };
+        well_formed(method, &context)?;
         let request = DecideRequest {
             organization: resource.organization_name(),
             principal: Some(principal_to_pb(&caller.principal)),
@@ -296,6 +297,17 @@ impl Admission {
             }
         }
     }
+}
+
+/// Policy is asked about labels only that it can be asked about: the caller is told about the field of its own request.
+fn well_formed(method: &Method, context: &DecisionContext) -> Result<(), Problem> {
+    let Some(field) = &method.labels else { return Ok(()) };
+    let mut wrong = validate::violations(context)?.into_vec();
+    for violation in &mut wrong {
+        let rest = violation.field.strip_prefix("labels").unwrap_or_default();
+        violation.field = format!("{}{rest}", field.path);
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(wrong)) }
 }
 
 /// What is known of a resource by its name alone.
@@ -354,6 +366,10 @@ fn repeated<'a>(message: &'a Bytes, method: &Method) -> Result<Option<&'a str>, 
 /// Policy or facts cannot be had: not a no, but not a yes either (gRFC A54: their codes are not the caller's).
 /// Nobody to blame but the caller's own deadline when that is what has passed; trying again at once would not help.
 fn unanswered(status: &Status) -> Problem {
+    let decoded = pavior_rpc::problem::from_status(status);
+    if decoded.is(ErrorReason::RestoreNeeded) {
+        return Problem::restore_needed(status.message());
+    }
     let left = context::with_current(|context| context.and_then(RequestContext::remaining));
     let late = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
     match late && left.is_some_and(|left| left <= DEADLINE_MARGIN) {

@@ -35,6 +35,11 @@ pub enum Error {
     /// The catalog does not answer, and the cached directory is too old.
     #[error("the catalog does not answer")]
     DirectoryUnavailable(#[source] Box<Problem>),
+    /// Who belongs to which group is told from an older copy of the catalog's database.
+    #[error(
+        "groups and members may be those of an older copy: {0}; changes are refused until an operator has run `pavior restore`"
+    )]
+    DirectoryOutdated(String),
     /// The input of a decision does not fit the schema.
     #[error(transparent)]
     Input(#[from] InputError),

@@ -21,7 +21,8 @@ pub struct Undone {
 pub struct UndoneResource {
     /// Its resource name.
     pub name: String,
-    /// What was done, each once, in the order in which it was first done: `create`, `update`.
+    /// What was done, each once, in the order in which it was first done: `roles.create`, `deployments.create`. What was
+    /// done to a resource is not always about it alone: a deployment is of its environment.
     pub done: Vec<String>,
 }
 
@@ -44,7 +45,7 @@ impl UndoneList {
         if is_new && resources.len() < NAMED {
             resources.push(UndoneResource { name: name.clone(), done: Vec::new() });
         }
-        let verb = action.rsplit('.').next().unwrap_or(action);
+        let verb = action.split_once('.').map_or(action, |(_service, verb)| verb);
         let named = resources.last_mut().filter(|resource| resource.name == name);
         if let Some(resource) = named.filter(|resource| !resource.done.iter().any(|done| done == verb)) {
             resource.done.push(verb.to_owned());
@@ -73,8 +74,8 @@ mod tests {
         let kinds = list.into_inner();
         assert_eq!(kinds.iter().map(|kind| kind.count).collect::<Vec<_>>(), [25, 1]);
         assert_eq!(kinds[0].resources.len(), NAMED);
-        assert!(kinds[0].resources.iter().all(|group| group.done == ["create", "update"]));
-        let deleted = UndoneResource { name: "groups/24".into(), done: vec!["delete".into()] };
+        assert!(kinds[0].resources.iter().all(|group| group.done == ["groups.create", "groups.update"]));
+        let deleted = UndoneResource { name: "groups/24".into(), done: vec!["groups.delete".into()] };
         assert_eq!(kinds[1].resources, [deleted]);
     }
 }

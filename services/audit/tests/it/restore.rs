@@ -163,8 +163,11 @@ async fn what_a_service_did_after_a_number_or_in_a_later_epoch_is_named() {
             kinds.collect()
         };
         // Number 10 was denied, and what an operator did is nothing of the service's.
-        assert_eq!(of(5, 4).await, ["acme c5 get", "acme c6 create", "umbrella c5 create"]);
-        assert_eq!(of(6, 0).await, ["umbrella c5 create"]);
+        assert_eq!(
+            of(5, 4).await,
+            ["acme c5 components.get", "acme c6 components.create", "umbrella c5 components.create"]
+        );
+        assert_eq!(of(6, 0).await, ["umbrella c5 components.create"]);
         assert_eq!(of(6, 3).await, Vec::<String>::new());
         assert_eq!(of(7, 0).await, Vec::<String>::new());
         store.close().await.unwrap();

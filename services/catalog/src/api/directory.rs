@@ -3,7 +3,7 @@
 use pavior_proto::pavior::identity::internal::v1 as directory_pb;
 use pavior_proto::pavior::identity::internal::v1::directory_service_server::DirectoryService;
 use pavior_proto::shape::Request as _;
-use pavior_resource::{Answer, parse, read_request, respond};
+use pavior_resource::{Answer, Service as _, parse, read_request, respond};
 use pavior_rpc::problem::Problem;
 use tonic::Request;
 
@@ -21,7 +21,11 @@ impl DirectoryService for Api {
         let action = directory_pb::GetDirectoryRequest::ACTION;
         parse(&permit, "organization", &request.organization, ORGANIZATION, action).map_err(Problem::from)?;
         let directory = self.app.directory(&permit, &request.known_revision).await;
-        respond(directory.map(|directory| encode_directory(directory, permit.organization())))
+        let outdated = self.app.kernel().store.history().apart().map(|apart| apart.to_string());
+        respond(directory.map(|directory| directory_pb::Directory {
+            outdated: outdated.unwrap_or_default(),
+            ..encode_directory(directory, permit.organization())
+        }))
     }
 }
 
@@ -40,5 +44,5 @@ fn encode_directory(directory: Directory, organization: &str) -> directory_pb::D
         group: group(&id),
         parent_group: parent.map(|id| group(&id)).unwrap_or_default(),
     });
-    directory_pb::Directory { revision, unchanged: false, memberships, groups: groups.collect() }
+    directory_pb::Directory { revision, memberships, groups: groups.collect(), ..Default::default() }
 }

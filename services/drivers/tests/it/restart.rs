@@ -132,6 +132,8 @@ async fn what_was_deleted_stays_deleted() {
         declared.extend(made);
         let want: BTreeSet<String> = declared.iter().map(|(name, _)| name.clone()).collect();
         assert_eq!(want.len(), WORKLOADS);
+        // One that came down once, as when its port was taken for a moment, is started again after a pause.
+        wait_for("all that is declared", || running(&data).is_superset(&want).then_some(())).await;
         assert_eq!(running(&data), want, "round {number}");
         child.start_kill().unwrap();
         child.wait().await.unwrap();

@@ -53,6 +53,30 @@ async fn an_update_is_decided_on_both() {
     }
 }
 
+/// Policy is not asked about what it could not be asked about, and the caller is told about the field.
+#[tokio::test]
+async fn labels_that_cannot_be_are_refused_by_their_field() {
+    let world = World::new().await;
+    world.fake("provisioning").on(FACTS, |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts { name: request.name, exists: true, ..Default::default() })
+    });
+    let mut client = ProjectServiceClient::new(world.caller("alice", "acme").await);
+    let long = "v".repeat(257);
+    for (key, value) in [("a\u{0}b", "1"), ("", "1"), ("tier", "a\u{1b}"), ("tier", long.as_str())] {
+        let project =
+            Project { name: PROJECT.to_owned(), labels: labels(&[(key, value)]), ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
+        let request = UpdateProjectRequest { project: Some(project), update_mask, ..Default::default() };
+        let refused = client.update_project(request).await.unwrap_err();
+        let problem = pavior_rpc::problem::from_status(&refused);
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{key:?}: {problem:?}");
+        let fields: Vec<_> = problem.violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert!(fields.iter().all(|field| field.starts_with("project.labels")), "{key:?}: {fields:?}");
+        assert!(!fields.is_empty(), "{key:?}");
+    }
+    assert!(world.fake("policy").calls(DECIDE).is_empty());
+}
+
 #[tokio::test]
 async fn what_is_made_comes_with_its_labels() {
     let world = World::new().await;

@@ -1,5 +1,6 @@
 //! What is said at the terminal of how a process stands after its start.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -37,7 +38,14 @@ impl Standing {
             Self::Ready => "pavior is ready".to_owned(),
             Self::Waits => format!("pavior has started: http://{admin}/readyz says when it is ready"),
             Self::Refuses(restores) => {
-                let mut out = "pavior answers reads and refuses changes until a restore".to_owned();
+                let mut out = "pavior answers reads and refuses changes".to_owned();
+                // Rights may be older than they seem with these two, so that no change is allowed to anybody.
+                let of_all = [Role::Catalog.name(), Role::Policy.name()];
+                if !restores.iter().any(|(role, _)| of_all.contains(&role.as_str())) {
+                    let roles: BTreeSet<&str> = restores.iter().map(|(role, _)| role.as_str()).collect();
+                    let _ = write!(out, " of {}", roles.into_iter().collect::<Vec<_>>().join(" and "));
+                }
+                out.push_str(" until a restore");
                 for (role, reason) in restores {
                     let _ = write!(out, "\n  {role}: {reason}");
                 }
@@ -115,7 +123,9 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("is ready") && !text.contains("workload"), "{text}");
-        assert!(said(&[refuses("provisioning", behind)]).contains("no workload is started"));
+        let text = said(&[refuses("provisioning", behind)]);
+        assert!(text.contains("no workload is started"), "{text}");
+        assert!(text.contains("refuses changes of provisioning until a restore"), "{text}");
         let log = Apart::LogBehind { epoch: 5, delivered: 9, recorded: 3 };
         assert!(said(&[refuses("policy", log)]).contains("--accept-lost-records --reason"));
     }

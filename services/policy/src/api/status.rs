@@ -21,6 +21,7 @@ impl From<Error> for Problem {
                 Problem::precondition(ErrorReason::PlanStale, text).with("planDigest", wanted)
             }
             Error::DirectoryUnavailable(problem) => *problem,
+            Error::DirectoryOutdated(_) => Problem::restore_needed(error.to_string()),
             Error::Input(error) => Problem::internal(error),
             Error::Bug(text) => Problem::internal(text),
         }

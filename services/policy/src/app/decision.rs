@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pavior_core::digest::{canonical_json, sha256_digest};
 use pavior_core::resource::Stored;
 use pavior_resource::Rules;
+use pavior_store::StoreError;
 use serde_json::json;
 
 use super::App;
@@ -62,6 +63,9 @@ impl App {
             let compilation = self.prepare(&mut input, &directory).await?;
             outcome = compilation.decide(&input, given.as_ref());
         }
+        if outcome.effect != Effect::Deny && self.changes(&input.action) {
+            self.refuse_outdated(&directory)?;
+        }
         self.metrics.count(&outcome);
         let recorded = !dry_run && self.is_recorded(&input, &outcome);
         let fields = DecisionFields {
@@ -78,6 +82,22 @@ impl App {
             self.record_decision(&decision).await?;
         }
         Ok(decision)
+    }
+
+    fn changes(&self, action: &str) -> bool {
+        self.schema.actions.get(action).is_none_or(|action| action.change)
+    }
+
+    /// No change is allowed by an older copy of the policies or of the directory: what forbids it may be missing there,
+    /// and rights that were taken away may be there again. What an older copy denies stays denied, and reads go on.
+    fn refuse_outdated(&self, directory: &Directory) -> Result<(), Error> {
+        if let Some(apart) = self.kernel.store.history().apart() {
+            return Err(StoreError::Apart(apart).into());
+        }
+        match &directory.outdated {
+            Some(why) => Err(Error::DirectoryOutdated(why.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The fields of a decision, without the digests.
@@ -158,7 +178,7 @@ impl App {
 
     /// Whether a decision is recorded: all but those that only allow a read.
     fn is_recorded(&self, input: &Input, outcome: &Outcome) -> bool {
-        let reads = self.schema.actions.get(&input.action).is_some_and(|action| !action.change);
+        let reads = !self.changes(&input.action);
         let plain = outcome.warnings.is_empty() && outcome.shadow.is_empty() && !outcome.policy_error;
         !(reads && plain && outcome.effect == Effect::Allow)
     }

@@ -126,7 +126,7 @@ impl Directories {
         request.extensions_mut().insert(RetrySafe);
         match self.client.clone().get_directory(request).await {
             Ok(answer) => match (answer.into_inner(), known) {
-                (answer, Some(known)) if answer.unchanged => Ok(known),
+                (answer, Some(known)) if answer.unchanged => Ok(still(known, outdated(&answer))),
                 (answer, _) => Ok(Arc::new(decode(answer))),
             },
             Err(status) if status.code() == tonic::Code::NotFound => Ok(Arc::default()),
@@ -141,8 +141,21 @@ fn id(name: &str) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
+fn outdated(answer: &directory_pb::Directory) -> Option<String> {
+    (!answer.outdated.is_empty()).then(|| answer.outdated.clone())
+}
+
+/// A directory that has not changed; whether it is an older copy may be known by now, or mended.
+fn still(known: Arc<Directory>, outdated: Option<String>) -> Arc<Directory> {
+    match known.outdated == outdated {
+        true => known,
+        false => Arc::new(Directory { outdated, ..Directory::clone(&known) }),
+    }
+}
+
 fn decode(answer: directory_pb::Directory) -> Directory {
-    let directory_pb::Directory { revision, unchanged: _, memberships, groups } = answer;
+    let outdated = outdated(&answer);
+    let directory_pb::Directory { revision, unchanged: _, memberships, groups, outdated: _ } = answer;
     let memberships =
         memberships.into_iter().map(|directory_pb::directory::Membership { member, groups }| {
             (member, groups.iter().map(|group| id(group)).collect())
@@ -152,5 +165,6 @@ fn decode(answer: directory_pb::Directory) -> Directory {
         revision,
         memberships: memberships.collect(),
         parents: parents.map(|group| (id(&group.group), id(&group.parent_group))).collect(),
+        outdated,
     }
 }

@@ -13,6 +13,8 @@ pub struct Directory {
     pub memberships: BTreeMap<String, BTreeSet<String>>,
     /// The group above a group, by id.
     pub parents: BTreeMap<String, String>,
+    /// Why it may be an older copy, for people.
+    pub outdated: Option<String>,
 }
 
 impl Directory {
@@ -64,6 +66,7 @@ mod tests {
             memberships: [("organizations/acme/users/alice".to_owned(), ["core".to_owned()].into())].into(),
             parents: [pair("core", "payments"), pair("payments", "all"), pair("x", "y"), pair("y", "x")]
                 .into(),
+            outdated: None,
         };
         let alice = "organizations/acme/users/alice";
         let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");

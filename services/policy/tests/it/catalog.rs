@@ -47,7 +47,13 @@ impl Catalog {
             unchanged: false,
             memberships: memberships.collect(),
             groups: groups.collect(),
+            ..Directory::default()
         };
+    }
+
+    /// The catalog's database is an older copy, for this reason; or it is not, without one.
+    pub(crate) fn outdate(&self, why: &str) {
+        self.state.lock().unwrap().directory.outdated = why.to_owned();
     }
 }
 
@@ -58,7 +64,8 @@ impl State {
         }
         if request.known_revision == self.directory.revision {
             let revision = request.known_revision;
-            return Ok(Directory { revision, unchanged: true, ..Directory::default() });
+            let outdated = self.directory.outdated.clone();
+            return Ok(Directory { revision, unchanged: true, outdated, ..Directory::default() });
         }
         self.full_answers += 1;
         Ok(self.directory.clone())

@@ -306,3 +306,36 @@ async fn a_question_with_holes_is_refused_with_all_of_them() {
     );
     assert!(error.violations.len() >= 4, "{error:?}");
 }
+
+/// An older copy may lack what forbids a change, and have rights that were taken away: it allows reads only.
+#[tokio::test]
+async fn an_older_copy_allows_no_change() {
+    both(|db| async move {
+        let f = Fixture::new(db).await;
+        f.role("dev", &["provisioning.*"]).await;
+        f.bind("everyone-owned", "dev", &["groups/everyone"], Reach::Owned).await;
+        let effect = |action| {
+            let f = &f;
+            async move { f.decide(question("alice", action)).await.map(|decision| decision.effect()) }
+        };
+        assert_eq!(effect(CREATE).await.unwrap(), Effect::Allow);
+        let behind = pavior_store::outbox::Apart::Behind { epoch: 5, last: 3, recorded: 9 };
+        f.store.history().set(Some(behind.clone()));
+        assert_problem(effect(CREATE).await, Code::Unavailable, "RESTORE_NEEDED", &[]);
+        assert_eq!(effect(GET).await.unwrap(), Effect::Allow);
+        let denied = f.decide(question("bob", CREATE)).await.unwrap();
+        assert_eq!(denied.effect(), Effect::Deny, "what an older copy denies stays denied");
+        f.store.history().set(None);
+        assert_eq!(effect(CREATE).await.unwrap(), Effect::Allow);
+
+        // The catalog says so of its own, with a directory that has not changed, too.
+        f.catalog.outdate(&behind.to_string());
+        f.advance(3600);
+        assert_problem(effect(CREATE).await, Code::Unavailable, "RESTORE_NEEDED", &[]);
+        assert_eq!(effect(GET).await.unwrap(), Effect::Allow);
+        f.catalog.outdate("");
+        f.advance(3600);
+        assert_eq!(effect(CREATE).await.unwrap(), Effect::Allow);
+    })
+    .await;
+}

@@ -133,7 +133,11 @@ impl App {
             Ok(()) if asks => self.ask_people(view.op.id).await,
             Ok(()) => {}
             Err(Error::Illegal(_)) => {
-                let message = format!("operation `{name}` is not stuck, it is {}", view.op.state);
+                // Its state may be another than a moment ago: somebody else has taken it up or given it up meanwhile.
+                let message = match view.op.state {
+                    OperationState::Stuck => format!("operation `{name}` is not stuck any more"),
+                    state => format!("operation `{name}` is not stuck, it is {state}"),
+                };
                 return Err(Problem::precondition(ErrorReason::InvalidState, message)
                     .because("STATE", name, "only an operation in state `STUCK` can be taken up again")
                     .into());
