@@ -18,7 +18,7 @@ use crate::table::{ConnectionTrait, Rows};
 const ORGANIZATION: &str = "identity.pavior.dev/Organization";
 
 /// A service that keeps resources of the type `T`. [`keeps`](crate::keeps) implements it: a type that is missing there
-/// has no facts for policy, and cannot have [`Rules`].
+/// has no facts for policy, and cannot have [`Rules`](crate::Rules).
 pub trait Keeps<T> {}
 
 /// A service that tells the facts of everything that it keeps; [`keeps`](crate::keeps) implements it.
