@@ -32,7 +32,7 @@ use pavior_proto::pavior::catalog::v1::template_service_server::TemplateServiceS
 use pavior_proto::pavior::governance::internal::v1::resource_facts_service_server::ResourceFactsServiceServer;
 use pavior_proto::pavior::identity::internal::v1::directory_service_server::DirectoryServiceServer;
 use pavior_proto::pavior::identity::v1::identity_service_server::IdentityServiceServer;
-use pavior_relay::outbox_relay;
+use pavior_relay::{compared_check, outbox_relay};
 use pavior_resource::{Kernel, idempotency_sweeper};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
@@ -111,11 +111,12 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     let tasks = vec![relay.task, idempotency_sweeper(store.clone(), clock, sweep)];
     let closed = store.clone();
     let closing = vec![Task::new("catalog_database", move |_| async move { Ok(closed.close().await?) })];
+    let history = compared_check(&store, "catalog history", "nobody is allowed a change");
     let check = HealthCheck::new("catalog database", move || {
         let store = store.clone();
         async move { store.check().await }
     });
-    let checks = vec![check, relay.check];
+    let checks = vec![check, history, relay.check];
     Ok(Component {
         name: ROLE,
         routes,

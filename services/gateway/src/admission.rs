@@ -17,7 +17,7 @@ use pavior_proto::pavior::policy::internal::v1::{DecideRequest, DecisionContext,
 use pavior_proto::pavior::policy::v1::{Decision, Effect};
 use pavior_proto::pavior::r#type::v1 as pb;
 use pavior_rpc::facts::fingerprint;
-use pavior_rpc::problem::{ErrorReason, Problem};
+use pavior_rpc::problem::{ErrorReason, FieldViolation, Problem};
 use pavior_rpc::{RequestContext, context, validate};
 use tonic::{Code, Status};
 
@@ -302,11 +302,11 @@ impl Admission {
 /// Policy is asked about labels only that it can be asked about: the caller is told about the field of its own request.
 fn well_formed(method: &Method, context: &DecisionContext) -> Result<(), Problem> {
     let Some(field) = &method.labels else { return Ok(()) };
-    let mut wrong = validate::violations(context)?.into_vec();
-    for violation in &mut wrong {
-        let rest = violation.field.strip_prefix("labels").unwrap_or_default();
-        violation.field = format!("{}{rest}", field.path);
-    }
+    let of_labels = |mut violation: FieldViolation| {
+        violation.field = format!("{}{}", field.path, violation.field.strip_prefix("labels")?);
+        Some(violation)
+    };
+    let wrong: Vec<_> = validate::violations(context)?.into_vec().into_iter().filter_map(of_labels).collect();
     if wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(wrong)) }
 }
 

@@ -35,7 +35,7 @@ use pavior_proto::pavior::policy::internal::v1::operation_approval_service_serve
 use pavior_proto::pavior::policy::v1::access_service_server::AccessServiceServer;
 use pavior_proto::pavior::policy::v1::approval_service_server::ApprovalServiceServer;
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyServiceServer;
-use pavior_relay::outbox_relay;
+use pavior_relay::{compared_check, outbox_relay};
 use pavior_resource::Kernel;
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
@@ -156,6 +156,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         .add_service(OperationApprovalServiceServer::new(api.clone()))
         .add_service(ResourceFactsServiceServer::new(api));
     let closed = store.clone();
+    let history = compared_check(&store, "policy history", "nobody is allowed a change");
     let database = HealthCheck::new("policy database", move || {
         let store = store.clone();
         async move { store.check().await }
@@ -165,7 +166,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         routes,
         services: pavior_rpc::governance::services(ROLE),
         tasks,
-        checks: vec![database, relay.check],
+        checks: vec![database, history, relay.check],
         closing: vec![Task::new("policy_database", move |_| async move { Ok(closed.close().await?) })],
     })
 }

@@ -66,7 +66,8 @@ pub(crate) fn checks(app: &App, meter: &Meter) -> Vec<HealthCheck> {
     let stall = Duration::from_millis(app.config.max_stall_ms);
     vec![
         database(app),
-        histories(app),
+        // Until the audit service has answered once, changes are taken and nothing is carried out.
+        pavior_relay::compared_check(app.db.store(), "provisioning history", "operations wait").degrades(),
         steps(app, stall),
         backlog(app, &gauges, stall),
         operations(app, &gauges, stall),
@@ -82,21 +83,6 @@ fn database(app: &App) -> HealthCheck {
         let db = db.clone();
         async move { db.store().check().await }
     })
-}
-
-/// Until the audit service has answered once, changes are taken and nothing is carried out.
-fn histories(app: &App) -> HealthCheck {
-    let db = app.db.clone();
-    let check = HealthCheck::new("provisioning history", move || {
-        let history = db.history().clone();
-        async move {
-            match history.fits() || history.apart().is_some() {
-                true => Ok(()),
-                false => Err("the audit log was not compared with yet: operations wait".to_owned()),
-            }
-        }
-    });
-    check.degrades()
 }
 
 /// What nobody takes although there is room for it: the engine stands still.

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use pavior_rpc::Problem;
 use pavior_rpc::audit::{AuditSink, Producer};
-use pavior_store::Store;
-use pavior_store::outbox::{self, BoxError, OutboxContext, Recorded, Standing};
+use pavior_runtime::HealthCheck;
+use pavior_store::outbox::{self, BoxError, History, OutboxContext, Recorded, Standing};
+use pavior_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 /// How often histories that were compared are compared again.
@@ -86,4 +88,31 @@ async fn look(store: &Store, context: &OutboxContext, sink: &AuditSink) -> Resul
     }
     history.set(apart);
     Ok(true)
+}
+
+/// Whether a database was compared with the audit log, with what does not go on before. That they do not fit is the
+/// outbox's to say.
+pub fn compared_check(store: &Store, name: &'static str, waits: &'static str) -> HealthCheck {
+    let history = store.history().clone();
+    HealthCheck::new(name, move || {
+        let known = history.fits() || history.apart().is_some();
+        async move {
+            match known {
+                true => Ok(()),
+                false => Err(format!("the audit log was not compared with yet: {waits}")),
+            }
+        }
+    })
+}
+
+/// Whether a database is known to be no older copy, for who answers only then.
+///
+/// # Errors
+/// RESTORE_NEEDED when it, or the audit log, is an older copy, and UNAVAILABLE until they have been compared.
+pub fn known_to_fit(history: &History) -> Result<(), Problem> {
+    match history.apart() {
+        Some(apart) => Err(crate::problem(&StoreError::Apart(apart))),
+        None if history.fits() => Ok(()),
+        None => Err(Problem::unavailable("the database has not been compared with the audit log yet")),
+    }
 }

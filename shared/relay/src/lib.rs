@@ -18,7 +18,7 @@ use pavior_runtime::{HealthCheck, Task};
 use pavior_store::outbox::{self, BoxError, Delivery, OutboxContext, OutboxRow, Progress, Relay};
 use pavior_store::{ErrorKind, Store, StoreError};
 
-pub use history::compare_histories;
+pub use history::{compare_histories, compared_check, known_to_fit};
 
 /// How long a check of a service that has just started waits for the first comparison with the audit log: less than a
 /// check may take. Nobody is told that it is ready a moment before it is found to be an older copy.

@@ -3,6 +3,7 @@
 use pavior_proto::pavior::identity::internal::v1 as directory_pb;
 use pavior_proto::pavior::identity::internal::v1::directory_service_server::DirectoryService;
 use pavior_proto::shape::Request as _;
+use pavior_relay::known_to_fit;
 use pavior_resource::{Answer, Service as _, parse, read_request, respond};
 use pavior_rpc::problem::Problem;
 use tonic::Request;
@@ -21,11 +22,19 @@ impl DirectoryService for Api {
         let action = directory_pb::GetDirectoryRequest::ACTION;
         parse(&permit, "organization", &request.organization, ORGANIZATION, action).map_err(Problem::from)?;
         let directory = self.app.directory(&permit, &request.known_revision).await;
-        let outdated = self.app.kernel().store.history().apart().map(|apart| apart.to_string());
-        respond(directory.map(|directory| directory_pb::Directory {
-            outdated: outdated.unwrap_or_default(),
-            ..encode_directory(directory, permit.organization())
-        }))
+        // Looked at after the rows: what was read of an older copy is not told as current.
+        let history = self.app.kernel().store.history();
+        respond(match directory {
+            Ok(directory) => Ok(directory_pb::Directory {
+                current: history.fits(),
+                outdated: history.apart().map(|apart| apart.to_string()).unwrap_or_default(),
+                ..encode_directory(directory, permit.organization())
+            }),
+            // An older copy may not know the organization: that nobody is in it is no answer.
+            Err(error) => Err(known_to_fit(history)
+                .err()
+                .map_or(error, |problem| pavior_resource::Error::from(problem).into())),
+        })
     }
 }
 

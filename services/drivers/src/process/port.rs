@@ -2,9 +2,18 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pavior_driver::{Failure, FailureCode};
+
+/// Where ports are looked for. The system takes ports for outgoing connections from a range of its own and holds them for
+/// a minute after their end: a workload with one of those could not come back to it after a restart.
+const WHERE: Range<u16> = 15_000..30_000;
+/// With fewer than this left of it, ports are the system's choice.
+const ENOUGH: usize = 1000;
+/// How often a free one is looked for, in each way.
+const TRIES: usize = 64;
 
 /// All that are given out. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +29,10 @@ pub(super) struct Port {
 impl Ports {
     /// A port that nobody has.
     pub(super) fn any(&self) -> Result<Port, Failure> {
-        let found = std::iter::repeat_n(0, 64).find_map(|any| self.bind(any));
+        let outgoing = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let ours = beside(&outgoing);
+        let chosen = (0..TRIES).filter(|_| ours.len() >= ENOUGH).map(|_| fastrand::u16(ours.clone()));
+        let found = chosen.chain(std::iter::repeat_n(0, TRIES)).find_map(|number| self.bind(number));
         found.ok_or_else(|| Failure::new(FailureCode::Unavailable, "no free port"))
     }
 
@@ -38,8 +50,47 @@ impl Ports {
     }
 }
 
+/// What of the range the system does not take for outgoing connections, by its file of the first and the last of those.
+fn beside(outgoing: &str) -> Range<u16> {
+    let mut bounds = outgoing.split_whitespace().map_while(|word| word.parse::<u16>().ok());
+    let (Some(first), Some(last)) = (bounds.next(), bounds.next()) else { return WHERE };
+    let below = WHERE.start..first.clamp(WHERE.start, WHERE.end);
+    let above = last.saturating_add(1).clamp(WHERE.start, WHERE.end)..WHERE.end;
+    if below.len() >= above.len() { below } else { above }
+}
+
 impl Drop for Port {
     fn drop(&mut self) {
         self.ports.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_not_those_of_outgoing_connections() {
+        for (outgoing, want) in [
+            ("32768\t60999\n", 15_000..30_000),
+            ("1024 65535", 15_000..15_000),
+            ("16000 65535", 15_000..16_000),
+            ("1024 19999", 20_000..30_000),
+            ("20000 21000", 21_001..30_000),
+            ("nonsense", 15_000..30_000),
+            ("", 15_000..30_000),
+        ] {
+            assert_eq!(beside(outgoing), want, "{outgoing}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_given_out_once() {
+        let ports = Ports::default();
+        let port = ports.any().unwrap();
+        let number = port.number;
+        assert_eq!(ports.take(number).unwrap_err().code, FailureCode::Unavailable);
+        drop(port);
+        assert_eq!(ports.take(number).unwrap().number, number);
     }
 }

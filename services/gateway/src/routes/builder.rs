@@ -246,9 +246,12 @@ impl Builder {
         for (path, allow_missing) in std::mem::take(&mut self.upserts) {
             let create = path.replacen("/Update", "/Create", 1);
             let create = self.methods.get(&create).filter(|_| create != path);
-            // What is asked about a creation is made of the update's request, which has nothing for facts or a plan.
-            let plain =
-                |create: &&Method| create.resource().is_some() && !create.facts && !create.plan_follows;
+            // What is asked about a creation is made of the update's request, which has nothing for facts or a plan, nor
+            // for what else a creation may amount to.
+            let plain = |create: &&Method| {
+                let amounts = !create.amounts_to.is_empty() || create.owners_within;
+                create.resource().is_some() && !create.facts && !create.plan_follows && !amounts
+            };
             let found = create
                 .filter(plain)
                 .map(|method| Creates { allow_missing, method: Arc::new(method.clone()) });

@@ -5,13 +5,13 @@ use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::internal::v1 as decision_pb;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::shape::Request as _;
+use pavior_relay::known_to_fit;
 use pavior_resource::{
     Answer, ChangeContext, Error as ResourceError, Scope, Service as _, Wire, close, list_query, name, once,
     open_page, parent, read_request, respond, times,
 };
 use pavior_rpc::convert::to_timestamp;
 use pavior_rpc::{Problem, validate};
-use pavior_store::StoreError;
 use time::OffsetDateTime;
 use tonic::Request;
 
@@ -223,14 +223,7 @@ impl Api {
                 }
             }
             // What an older copy does not know may have been approved: whoever waits goes on waiting.
-            let history = self.app.kernel().store.history();
-            if let Some(apart) = history.apart() {
-                return Err(StoreError::Apart(apart).into());
-            }
-            if !history.fits() {
-                let text = "approvals are told when the audit log was compared with";
-                return Err(Problem::unavailable(text).into());
-            }
+            known_to_fit(self.app.kernel().store.history())?;
             self.app.batch_get_approvals(&permit, &ids).await
         };
         let now = self.app.kernel().clock.now();

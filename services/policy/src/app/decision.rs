@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use pavior_core::digest::{canonical_json, sha256_digest};
 use pavior_core::resource::Stored;
+use pavior_relay::known_to_fit;
 use pavior_resource::Rules;
-use pavior_store::StoreError;
+use pavior_rpc::Problem;
 use serde_json::json;
 
 use super::App;
 use crate::domain::approval::{Requirement, State};
 use crate::domain::combine::{Effect, Needed, Outcome};
 use crate::domain::decision::DecisionFields;
-use crate::domain::directory::Directory;
+use crate::domain::directory::{Copy, Directory};
 use crate::domain::engine::Compilation;
 use crate::domain::input::{GivenApproval, GroupRef, Input, Stage};
 use crate::error::Error;
@@ -88,15 +89,16 @@ impl App {
         self.schema.actions.get(action).is_none_or(|action| action.change)
     }
 
-    /// No change is allowed by an older copy of the policies or of the directory: what forbids it may be missing there,
+    /// No change is allowed by what may be an older copy of the policies or of the directory: what forbids it may be missing there,
     /// and rights that were taken away may be there again. What an older copy denies stays denied, and reads go on.
     fn refuse_outdated(&self, directory: &Directory) -> Result<(), Error> {
-        if let Some(apart) = self.kernel.store.history().apart() {
-            return Err(StoreError::Apart(apart).into());
-        }
-        match &directory.outdated {
-            Some(why) => Err(Error::DirectoryOutdated(why.clone())),
-            None => Ok(()),
+        known_to_fit(self.kernel.store.history())?;
+        match &directory.copy {
+            Copy::Current => Ok(()),
+            Copy::Older(why) => Err(Error::DirectoryOutdated(why.clone())),
+            Copy::Unknown => {
+                Err(Problem::unavailable("the catalog has not compared itself with the audit log yet").into())
+            }
         }
     }
 

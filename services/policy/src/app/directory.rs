@@ -12,7 +12,7 @@ use pavior_rpc::{Problem, RetrySafe, Transport};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Mutex;
 
-use crate::domain::directory::Directory;
+use crate::domain::directory::{Copy, Directory};
 use crate::domain::input::INSTALLATION;
 use crate::error::Error;
 
@@ -126,7 +126,7 @@ impl Directories {
         request.extensions_mut().insert(RetrySafe);
         match self.client.clone().get_directory(request).await {
             Ok(answer) => match (answer.into_inner(), known) {
-                (answer, Some(known)) if answer.unchanged => Ok(still(known, outdated(&answer))),
+                (answer, Some(known)) if answer.unchanged => Ok(still(known, copy_of(&answer))),
                 (answer, _) => Ok(Arc::new(decode(answer))),
             },
             Err(status) if status.code() == tonic::Code::NotFound => Ok(Arc::default()),
@@ -141,21 +141,25 @@ fn id(name: &str) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
-fn outdated(answer: &directory_pb::Directory) -> Option<String> {
-    (!answer.outdated.is_empty()).then(|| answer.outdated.clone())
+fn copy_of(answer: &directory_pb::Directory) -> Copy {
+    match (answer.current, answer.outdated.as_str()) {
+        (true, _) => Copy::Current,
+        (false, "") => Copy::Unknown,
+        (false, why) => Copy::Older(why.to_owned()),
+    }
 }
 
 /// A directory that has not changed; whether it is an older copy may be known by now, or mended.
-fn still(known: Arc<Directory>, outdated: Option<String>) -> Arc<Directory> {
-    match known.outdated == outdated {
+fn still(known: Arc<Directory>, copy: Copy) -> Arc<Directory> {
+    match known.copy == copy {
         true => known,
-        false => Arc::new(Directory { outdated, ..Directory::clone(&known) }),
+        false => Arc::new(Directory { copy, ..Directory::clone(&known) }),
     }
 }
 
 fn decode(answer: directory_pb::Directory) -> Directory {
-    let outdated = outdated(&answer);
-    let directory_pb::Directory { revision, unchanged: _, memberships, groups, outdated: _ } = answer;
+    let copy = copy_of(&answer);
+    let directory_pb::Directory { revision, memberships, groups, .. } = answer;
     let memberships =
         memberships.into_iter().map(|directory_pb::directory::Membership { member, groups }| {
             (member, groups.iter().map(|group| id(group)).collect())
@@ -165,6 +169,6 @@ fn decode(answer: directory_pb::Directory) -> Directory {
         revision,
         memberships: memberships.collect(),
         parents: parents.map(|group| (id(&group.group), id(&group.parent_group))).collect(),
-        outdated,
+        copy,
     }
 }

@@ -13,8 +13,20 @@ pub struct Directory {
     pub memberships: BTreeMap<String, BTreeSet<String>>,
     /// The group above a group, by id.
     pub parents: BTreeMap<String, String>,
-    /// Why it may be an older copy, for people.
-    pub outdated: Option<String>,
+    /// Whether it may be of an older copy of the catalog's database.
+    pub copy: Copy,
+}
+
+/// Whether a directory is of an older copy of the catalog's database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Copy {
+    /// It is not.
+    #[default]
+    Current,
+    /// The catalog has not compared its history with the audit log yet.
+    Unknown,
+    /// It is, for this reason.
+    Older(String),
 }
 
 impl Directory {
@@ -66,7 +78,7 @@ mod tests {
             memberships: [("organizations/acme/users/alice".to_owned(), ["core".to_owned()].into())].into(),
             parents: [pair("core", "payments"), pair("payments", "all"), pair("x", "y"), pair("y", "x")]
                 .into(),
-            outdated: None,
+            copy: Copy::Current,
         };
         let alice = "organizations/acme/users/alice";
         let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");

@@ -47,13 +47,15 @@ impl Catalog {
             unchanged: false,
             memberships: memberships.collect(),
             groups: groups.collect(),
-            ..Directory::default()
+            current: true,
+            outdated: String::new(),
         };
     }
 
-    /// The catalog's database is an older copy, for this reason; or it is not, without one.
-    pub(crate) fn outdate(&self, why: &str) {
-        self.state.lock().unwrap().directory.outdated = why.to_owned();
+    /// Whether the catalog's database is known to be current, and why it is an older copy.
+    pub(crate) fn copy(&self, current: bool, why: &str) {
+        let directory = &mut self.state.lock().unwrap().directory;
+        (directory.current, directory.outdated) = (current, why.to_owned());
     }
 }
 
@@ -64,8 +66,8 @@ impl State {
         }
         if request.known_revision == self.directory.revision {
             let revision = request.known_revision;
-            let outdated = self.directory.outdated.clone();
-            return Ok(Directory { revision, unchanged: true, outdated, ..Directory::default() });
+            let Directory { current, outdated, .. } = self.directory.clone();
+            return Ok(Directory { revision, unchanged: true, current, outdated, ..Directory::default() });
         }
         self.full_answers += 1;
         Ok(self.directory.clone())

@@ -329,13 +329,34 @@ async fn an_older_copy_allows_no_change() {
         assert_eq!(effect(CREATE).await.unwrap(), Effect::Allow);
 
         // The catalog says so of its own, with a directory that has not changed, too.
-        f.catalog.outdate(&behind.to_string());
-        f.advance(3600);
-        assert_problem(effect(CREATE).await, Code::Unavailable, "RESTORE_NEEDED", &[]);
-        assert_eq!(effect(GET).await.unwrap(), Effect::Allow);
-        f.catalog.outdate("");
+        for (why, reason) in [(behind.to_string().as_str(), "RESTORE_NEEDED"), ("", "DEPENDENCY_UNAVAILABLE")]
+        {
+            f.catalog.copy(false, why);
+            f.advance(3600);
+            assert_problem(effect(CREATE).await, Code::Unavailable, reason, &[]);
+            assert_eq!(effect(GET).await.unwrap(), Effect::Allow);
+        }
+        f.catalog.copy(true, "");
         f.advance(3600);
         assert_eq!(effect(CREATE).await.unwrap(), Effect::Allow);
+    })
+    .await;
+}
+
+/// Whether it is an older copy is not known before the audit log has been compared with.
+#[tokio::test]
+async fn what_has_not_been_compared_allows_no_change() {
+    both(|db| async move {
+        let store = db.connect().await;
+        let catalog = crate::catalog::Catalog::default();
+        catalog.set("1", &[("alice", &["core"])], &[("core", "payments")]);
+        let f = Fixture::with(store, catalog, std::sync::Arc::default(), 1).await;
+        let mut operator = question("alice", CREATE);
+        operator.principal.as_mut().unwrap().installation_operator = true;
+        let asked = || f.decide(operator.clone());
+        assert_problem(asked().await, Code::Unavailable, "DEPENDENCY_UNAVAILABLE", &[]);
+        f.store.history().set(None);
+        assert_eq!(asked().await.unwrap().effect(), Effect::Allow);
     })
     .await;
 }

@@ -65,7 +65,7 @@ impl Fixture {
         Self::with(self.store.clone(), self.catalog.clone(), self.clock.clone(), 1_000).await
     }
 
-    async fn with(store: Store, catalog: Catalog, clock: Arc<ManualClock>, seed: u64) -> Self {
+    pub(crate) async fn with(store: Store, catalog: Catalog, clock: Arc<ManualClock>, seed: u64) -> Self {
         let ids = Arc::new(SeededIds::new(seed + 1));
         let harness = ServiceHarness::with(ROLE, &["provisioning"], clock.clone(), ids);
         let audit = audit();

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Meter};
 use pavior_driver::{Driver, Failure, FailureCode, Health, ListRequest, Listed};
+use tokio::time::Instant;
 
 use super::App;
 use crate::error::Result;
@@ -24,6 +25,8 @@ const MAX_EMPTY: usize = 20;
 const MOST: usize = 200_000;
 /// How long a driver may take for one page of what it has.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
+/// And for all of it: one that always has another page ends nobody's patience but this.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How each driver was when it was last asked.
 #[derive(Clone)]
@@ -90,11 +93,12 @@ pub(super) async fn go_through(
     driver: &dyn Driver,
     mut look: impl FnMut(Listed) -> ControlFlow<()>,
 ) -> std::result::Result<ControlFlow<()>, Failure> {
+    let until = Instant::now() + WHOLE_PATIENCE;
     let mut page_token = String::new();
     let (mut last, mut empty): (Option<String>, usize) = (None, 0);
     loop {
-        let page =
-            tokio::time::timeout(LIST_PATIENCE, driver.list(ListRequest { page_size: PAGE, page_token }));
+        let page = driver.list(ListRequest { page_size: PAGE, page_token });
+        let page = tokio::time::timeout_at(until.min(Instant::now() + LIST_PATIENCE), page);
         let page = page.await.map_err(|_| Failure::new(FailureCode::Timeout, "it takes too long"))??;
         empty = if page.resources.is_empty() { empty + 1 } else { 0 };
         if empty > MAX_EMPTY {

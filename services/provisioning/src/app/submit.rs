@@ -8,7 +8,7 @@ use pavior_core::{Principal, PrincipalKind};
 use pavior_proto::pavior::policy::internal::v1::DecisionStage;
 use pavior_proto::pavior::policy::v1::Effect as PolicyEffect;
 use pavior_rpc::{ErrorReason, Problem, convert};
-use pavior_store::idempotency;
+use pavior_store::{StoreError, idempotency};
 use prost::Message;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -101,11 +101,16 @@ impl Effect {
 }
 
 impl App {
-    /// The operation that answered the same request before.
+    /// The operation that answered the same request before. What is new is refused over an older copy before anything is
+    /// looked at: what it does not know, or says otherwise, would be the answer.
     pub(crate) async fn replayed(&self, context: &ChangeContext) -> Result<Option<Answer>> {
-        let Some((key, hash)) = self.key(context) else { return Ok(None) };
-        match self.db.replayed_unscoped(&key, &hash).await? {
-            Some(accepted) => self.accepted(context, accepted).await.map(Some),
+        if let Some((key, hash)) = self.key(context)
+            && let Some(accepted) = self.db.replayed_unscoped(&key, &hash).await?
+        {
+            return self.accepted(context, accepted).await.map(Some);
+        }
+        match self.db.history().apart() {
+            Some(apart) => Err(StoreError::Apart(apart).into()),
             None => Ok(None),
         }
     }

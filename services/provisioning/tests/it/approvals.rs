@@ -18,12 +18,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
             "provisioning.environments.create",
             json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals }),
         );
-        let asked = f
-            .projects()
-            .create_environment(f.call(environment_request("staging")))
-            .await
-            .unwrap()
-            .into_inner();
+        let asked = f.begin_environment("staging").await;
         let waiting = metadata(&asked);
         assert_eq!(waiting.state(), pb::operation_metadata::State::AwaitingApproval);
         let environment = f.environment("staging").await;
@@ -58,12 +53,7 @@ async fn people_are_asked_and_their_answer_is_followed() {
             .await;
         assert_eq!(refused(gone).reason, "RESOURCE_NOT_FOUND");
 
-        let asked = f
-            .projects()
-            .create_environment(f.call(environment_request("preview")))
-            .await
-            .unwrap()
-            .into_inner();
+        let asked = f.begin_environment("preview").await;
         f.operations()
             .cancel_operation(f.call(lro::CancelOperationRequest { name: asked.name.clone() }))
             .await

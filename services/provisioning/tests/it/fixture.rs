@@ -322,6 +322,12 @@ impl Fixture {
         done
     }
 
+    /// Asks for an environment of the project, and is told of the operation.
+    pub(crate) async fn begin_environment(&self, id: &str) -> Operation {
+        let request = self.call(environment_request(id));
+        self.projects().create_environment(request).await.unwrap().into_inner()
+    }
+
     pub(crate) async fn environment(&self, id: &str) -> pb::Environment {
         let name = format!("{HELLO}/environments/{id}");
         self.projects()

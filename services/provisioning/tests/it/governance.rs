@@ -167,8 +167,7 @@ async fn every_kind_of_plan_asks_for_all_that_it_does() {
     f.project().await;
     let plan = decision_pb::DecisionStage::Plan;
     forget(&f);
-    let staging =
-        f.projects().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+    let staging = f.begin_environment("staging").await;
     assert_eq!(problem(&f.wait(staging).await), None);
     let staging = "/projects/hello/environments/staging staging";
     let deploy = format!("deployments.create {staging}");

@@ -214,12 +214,7 @@ async fn nobody_is_asked_about_an_operation_that_was_cancelled_while_policy_was_
         let f = Fixture::new(db).await;
         f.project().await;
         f.decide("provisioning.environments.create", needs_approval());
-        let asked = f
-            .projects()
-            .create_environment(f.call(environment_request("staging")))
-            .await
-            .unwrap()
-            .into_inner();
+        let asked = f.begin_environment("staging").await;
         let approval = metadata(&asked).approval;
         f.peers.policy.set_down(true);
         let cancel = lro::CancelOperationRequest { name: asked.name.clone() };
@@ -243,8 +238,7 @@ async fn nobody_is_asked_about_an_operation_that_was_cancelled_while_policy_was_
 async fn the_facts_of_one_resource_are_not_told_of_another() {
     let f = Fixture::new(sqlite()).await;
     f.project().await;
-    let staging =
-        f.projects().create_environment(f.call(environment_request("staging"))).await.unwrap().into_inner();
+    let staging = f.begin_environment("staging").await;
     assert_eq!(problem(&f.wait(staging).await), None);
     let id = "1f0e9d8c-7b6a-4f5e-8d4c-3b2a19087f6e".to_owned();
     let name = format!("{HELLO}/environments/staging");

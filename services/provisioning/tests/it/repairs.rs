@@ -49,10 +49,6 @@ async fn cancelled(f: &Fixture, operation: Operation) {
     f.wait(operation).await;
 }
 
-async fn environment_begun(f: &Fixture, id: &str) -> Operation {
-    f.projects().create_environment(f.call(environment_request(id))).await.unwrap().into_inner()
-}
-
 /// What a project has itself is in no environment: it has a verb of its own, which does nothing when all is well.
 #[tokio::test]
 async fn what_a_project_has_itself_is_mended() {
@@ -122,7 +118,7 @@ async fn a_project_is_not_mended_while_something_goes_on_in_it() {
         f.project().await;
         let gate = Arc::new(Semaphore::new(0));
         f.driver.script(CallKind::Apply, "staging.database", [Behaviour::Gate(gate.clone())]);
-        let going_on = environment_begun(&f, "staging").await;
+        let going_on = f.begin_environment("staging").await;
         // Nothing to do is in nobody's way.
         assert_eq!(problem(&repair(&f).await), None);
         f.peers.state().entities.remove(ENTITY);
@@ -163,7 +159,7 @@ async fn a_repair_that_waits_for_people_holds_nothing() {
         };
         let deployed = f.deployments().create_deployment(f.call(deploy)).await.unwrap().into_inner();
         assert_eq!(problem(&f.wait(deployed).await), None);
-        assert_eq!(problem(&f.wait(environment_begun(&f, "staging").await).await), None);
+        assert_eq!(problem(&f.wait(f.begin_environment("staging").await).await), None);
 
         // Who has agreed to a plan has agreed to what was planned with: it is still so.
         approve(&f, &waits);
@@ -195,9 +191,9 @@ async fn a_repair_that_waited_begins_when_nothing_else_goes_on() {
         let (first, second) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         f.driver.script(CallKind::Apply, "staging.database", [Behaviour::Gate(first.clone())]);
         f.driver.script(CallKind::Apply, "repository", [Behaviour::Gate(second.clone())]);
-        let goes_on = environment_begun(&f, "staging").await;
+        let goes_on = f.begin_environment("staging").await;
         needs_approval(&f, "provisioning.environments.create");
-        let asked = environment_begun(&f, "preview").await;
+        let asked = f.begin_environment("preview").await;
         approve(&f, &waits);
         first.add_permits(1);
         assert_eq!(problem(&f.wait(goes_on.clone()).await), None);

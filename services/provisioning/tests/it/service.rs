@@ -281,12 +281,7 @@ async fn run_deploy_promote_and_go_back() {
             [("feature", pb::deployment::State::Active), ("main", pb::deployment::State::Superseded)]
         );
 
-        let staging = f
-            .projects()
-            .create_environment(f.call(environment_request("staging")))
-            .await
-            .unwrap()
-            .into_inner();
+        let staging = f.begin_environment("staging").await;
         assert_eq!(problem(&f.wait(staging).await), None);
         let back = pb::CreateDeploymentRequest {
             deployment: Some(pb::Deployment {

@@ -3,7 +3,8 @@
 use pavior_driver::testing::{Behaviour, CallKind, FakeDriver, Presence};
 use pavior_proto::google::longrunning::Operation;
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_testkit::db::both;
+use pavior_testkit::{assert_problem, db::both};
+
 use serde_json::json;
 use tonic::Code;
 
@@ -216,6 +217,42 @@ async fn an_environment_shows_where_its_workload_answers_after_an_undo() {
         let request =
             pb::GetDeploymentRequest { name: shown.active_deployments[0].clone(), ..Default::default() };
         assert_eq!(f.deployments().get_deployment(f.call(request)).await.unwrap().into_inner().url, answers);
+    })
+    .await;
+}
+
+/// An older copy answers no change by what it knows, not even that there is nothing to delete.
+#[tokio::test]
+async fn an_older_copy_answers_no_change() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let created = f.begin_environment("staging").await;
+        assert_eq!(problem(&f.wait(created).await), None);
+        f.store.history().set(Some(pavior_store::outbox::Apart::OlderEpoch { epoch: None, recorded: 7 }));
+        let refused = |status: Result<(), tonic::Status>| {
+            let problem = assert_problem(status, Code::Unavailable, "RESTORE_NEEDED", &[]);
+            assert_eq!(problem.retry_after, None);
+        };
+        for (id, allow_missing) in [("gone", true), ("gone", false), ("staging", false)] {
+            let name = format!("{HELLO}/environments/{id}");
+            let delete = pb::DeleteEnvironmentRequest { name, allow_missing, ..Default::default() };
+            refused(f.projects().delete_environment(f.call(delete)).await.map(drop));
+        }
+        let name = "organizations/acme/projects/gone".to_owned();
+        let delete = pb::DeleteProjectRequest { name, allow_missing: true, ..Default::default() };
+        refused(f.projects().delete_project(f.call(delete)).await.map(drop));
+        let again = f.call(environment_request("staging"));
+        refused(f.projects().create_environment(again).await.map(drop));
+        let deploy = pb::CreateDeploymentRequest {
+            parent: format!("{HELLO}/environments/staging"),
+            deployment: Some(pb::Deployment::default()),
+            ..Default::default()
+        };
+        // Its driver has nothing to say about what it does not start before the restore.
+        f.driver.set_presence(Presence::Silent);
+        refused(f.deployments().create_deployment(f.call(deploy)).await.map(drop));
+        assert_eq!(f.environment("staging").await.state(), pb::environment::State::Active);
     })
     .await;
 }

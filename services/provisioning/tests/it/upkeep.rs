@@ -18,15 +18,7 @@ async fn deletions_follow_what_is_recorded() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        let done = f
-            .wait(
-                f.projects()
-                    .create_environment(f.call(environment_request("staging")))
-                    .await
-                    .unwrap()
-                    .into_inner(),
-            )
-            .await;
+        let done = f.wait(f.begin_environment("staging").await).await;
         assert_eq!(problem(&done), None);
         // The template is gone; what was made from it can still be taken down.
         f.peers.state().content = json!({});
@@ -117,15 +109,7 @@ async fn what_is_busy_says_with_what() {
 async fn an_environment_whose_time_is_over_is_taken_down() {
     let f = Fixture::new(sqlite()).await;
     f.project().await;
-    let done = f
-        .wait(
-            f.projects()
-                .create_environment(f.call(environment_request("preview")))
-                .await
-                .unwrap()
-                .into_inner(),
-        )
-        .await;
+    let done = f.wait(f.begin_environment("preview").await).await;
     assert_eq!(problem(&done), None);
     let preview = f.environment("preview").await;
     assert!(matches!(preview.expiration, Some(pb::environment::Expiration::ExpireTime(_))), "{preview:?}");
