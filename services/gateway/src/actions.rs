@@ -58,6 +58,6 @@ impl Actions {
         });
         let (planned_actions, actions) =
             listed.map(|(action, _)| action.clone()).partition(|action| self.planned.contains(action));
-        ListAllowedActionsResponse { actions, planned_actions }
+        ListAllowedActionsResponse { actions, planned_actions, changes_refused: answer.changes_refused }
     }
 }

@@ -45,6 +45,8 @@ impl<'a> After<'a> {
     ) -> Result<Self, Problem> {
         let mask = method.update_mask.as_ref().filter(|_| !creates);
         let paths = mask.map(|mask| field::strings_at(message, &mask.numbers)).transpose()?;
+        // Before it is asked what the update is allowed to change.
+        mask::unambiguous(paths.iter().flatten().copied())?;
         let after = owner_after(message, method, resource, paths.as_deref())?;
         let Some(field) = &method.labels else { return Ok(after) };
         let given = field::texts_at(message, &field.numbers)?;

@@ -36,6 +36,12 @@ pub enum Error {
         /// The operation.
         operation: String,
     },
+    /// What was planned with it has changed meanwhile, or is gone. Whoever plans anew finds it as it is now.
+    #[error("`{name}` has changed since this was planned")]
+    Stale {
+        /// Its resource name.
+        name: String,
+    },
     /// Another operation has it, and does not go on before somebody does something.
     #[error("operation `{operation}` has `{name}` and waits for {whom}")]
     Waits {
@@ -120,6 +126,14 @@ pub enum Error {
 
 /// Results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Something cannot be worked on now: because of an operation, or, where none has it any more, because it is not what it
+    /// was a moment ago.
+    pub(crate) fn taken(name: String, operation: String) -> Self {
+        if operation.is_empty() { Self::Stale { name } } else { Self::Busy { name, operation } }
+    }
+}
 
 impl Retryable for Error {
     fn is_retryable(&self) -> bool {

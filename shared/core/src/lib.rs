@@ -24,6 +24,7 @@ pub mod page;
 pub mod pointer;
 pub mod principal;
 pub mod resource;
+pub mod text;
 pub mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};

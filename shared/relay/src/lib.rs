@@ -14,7 +14,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Meter};
 use pavior_rpc::audit::{AuditSink, Producer, Row, ShipError, Shipped};
 use pavior_rpc::{ErrorReason, Problem};
-use pavior_runtime::{HealthCheck, Task};
+use pavior_runtime::{Cause, HealthCheck, Task, Unmet};
 use pavior_store::outbox::{self, BoxError, Delivery, OutboxContext, OutboxRow, Progress, Relay};
 use pavior_store::{ErrorKind, Store, StoreError};
 
@@ -145,7 +145,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn check(&self) -> Result<(), String> {
+    async fn check(&self) -> Result<(), Unmet> {
         let OutboxContext { service, limits, clock, .. } = &self.context;
         let history = self.context.history();
         let lag = outbox::lag(&self.store, service, clock.now()).await.map_err(|error| error.to_string())?;
@@ -156,13 +156,14 @@ impl Watch {
         // The audit service may be away: then the age of what waits tells.
         let _ = tokio::time::timeout(FIRST_COMPARISON, history.compared()).await;
         if let Some(apart) = history.apart() {
-            return Err(format!("{apart}; {}", apart.remedy()));
+            return Err(Unmet::because(Cause::RestoreNeeded, format!("{apart}; {}", apart.remedy())));
         }
         if oldest <= limits.max_stall {
             return Ok(());
         }
         let why = self.progress.failure();
         let why = why.as_deref().unwrap_or("the audit service answers, and more is made than is delivered");
-        Err(format!("{} audit events wait, the oldest for {} s: {why}", lag.rows, oldest.as_secs()))
+        let waits = format!("{} audit events wait, the oldest for {} s: {why}", lag.rows, oldest.as_secs());
+        Err(Unmet::because(Cause::NotDelivered, waits))
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies that do something on their way: report how they ended, refuse large messages.
+//! Bodies that do something on their way ([`Tapped`]): report how they ended, refuse large messages.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -50,9 +50,47 @@ impl<F: FnOnce(Code)> Drop for OnEnd<F> {
     }
 }
 
-/// Reports how the answer ended, and is polled inside a span when there is one.
-pub(crate) struct ObservedBody<F: FnOnce(Code)> {
+/// What polling a body gives.
+pub(crate) type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
+
+/// Something that is done with each frame of a body.
+pub(crate) trait Tap: Send + Unpin + 'static {
+    /// Polls the body, which it replaces by an empty one where no more of it may be asked for.
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> Polled;
+}
+
+/// A body with a [`Tap`].
+pub(crate) struct Tapped<T> {
     inner: Body,
+    tap: T,
+}
+
+impl<T: Tap> Tapped<T> {
+    pub(crate) fn body(inner: Body, tap: T) -> Body {
+        Body::new(Self { inner, tap })
+    }
+}
+
+impl<T: Tap> HttpBody for Tapped<T> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let this = &mut *self;
+        this.tap.poll(&mut this.inner, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Reports how the answer ended; the body is polled inside the span when there is one.
+struct Observe<F: FnOnce(Code)> {
     span: Span,
     on_end: OnEnd<F>,
 }
@@ -70,40 +108,25 @@ where
         on_end.end(code);
         return response;
     }
-    response.map(|inner| Body::new(ObservedBody { inner, span, on_end }))
+    response.map(|inner| Tapped::body(inner, Observe { span, on_end }))
 }
 
-impl<F: FnOnce(Code) + Unpin> HttpBody for ObservedBody<F> {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let entered = this.span.enter();
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+impl<F: FnOnce(Code) + Send + Unpin + 'static> Tap for Observe<F> {
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> Polled {
+        let entered = self.span.enter();
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
         drop(entered);
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.on_end.end(code_in(trailers).unwrap_or(Code::Unknown));
+                    self.on_end.end(code_in(trailers).unwrap_or(Code::Unknown));
                 }
             }
-            Some(Err(status)) => this.on_end.end(status.code()),
+            Some(Err(status)) => self.on_end.end(status.code()),
             // A body without trailers: not a gRPC answer, or one that was cut off.
-            None => this.on_end.end(Code::Unknown),
+            None => self.on_end.end(Code::Unknown),
         }
         Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 
@@ -111,7 +134,7 @@ impl<F: FnOnce(Code) + Unpin> HttpBody for ObservedBody<F> {
 const PREFIX: usize = 5;
 
 /// Reads a body until its first message is complete, and gives that message with a body that is as if nothing had been
-/// read. No message when it is compressed or the body ends before. The caller bounds its length ([`LimitBody`]).
+/// read. No message when it is compressed or the body ends before. The caller bounds its length ([`limited`]).
 pub(crate) async fn first_message(mut body: Body) -> Result<(Option<Bytes>, Body), Status> {
     let mut read = BytesMut::new();
     let mut trailers = None;
@@ -197,43 +220,26 @@ impl Framing {
 }
 
 /// Refuses a request message longer than the limit as soon as its length prefix is seen.
-pub(crate) struct LimitBody {
-    inner: Body,
-    limit: usize,
+struct Limit {
+    bytes: usize,
     framing: Framing,
 }
 
-impl LimitBody {
-    pub(crate) fn new(inner: Body, limit: usize) -> Self {
-        Self { inner, limit, framing: Framing::default() }
-    }
+/// The body, with messages of so many bytes at most.
+pub(crate) fn limited(inner: Body, bytes: usize) -> Body {
+    Tapped::body(inner, Limit { bytes, framing: Framing::default() })
 }
 
-impl HttpBody for LimitBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+impl Tap for Limit {
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> Polled {
+        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && let Err(status) = this.framing.follow(data, this.limit)
+            && let Err(status) = self.framing.follow(data, self.bytes)
         {
-            this.inner = Body::empty();
+            *inner = Body::empty();
             return Poll::Ready(Some(Err(status)));
         }
         Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -50,6 +50,16 @@ impl Mask {
     }
 }
 
+/// Refuses a mask that names everything and something beside it: which of them counts, nobody can say.
+pub fn unambiguous<'a>(paths: impl IntoIterator<Item = &'a str>) -> Result<(), Problem> {
+    let (all, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| *path == "*");
+    match all.len() {
+        0 => Ok(()),
+        1 if others.is_empty() => Ok(()),
+        _ => Err(Problem::invalid_field(FIELD, Fault::Conflict, "path `*` must stand alone")),
+    }
+}
+
 /// True when a mask of these paths touches the field, a part of it, or something that holds it. Without any path it is
 /// up to what the patch populates.
 pub fn touches<'a>(paths: impl IntoIterator<Item = &'a str>, field: &str) -> bool {
@@ -112,10 +122,8 @@ fn resolve(mask: Option<&FieldMask>, patch: &DynamicMessage) -> Result<Mask, Pro
         let populated = descriptor.fields().filter(|field| patch.has_field(field));
         return Ok(Mask { paths: populated.filter(writable).map(single).collect() });
     }
+    unambiguous(named.iter().map(String::as_str))?;
     if named.iter().any(|path| path == "*") {
-        if named.len() > 1 {
-            return Err(Problem::invalid_field(FIELD, Fault::Conflict, "path `*` must stand alone"));
-        }
         return Ok(Mask { paths: descriptor.fields().filter(writable).map(single).collect() });
     }
     let mut violations = Violations::new();

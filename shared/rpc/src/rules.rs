@@ -47,7 +47,11 @@ const KNOWN: &[&str] = &[
 
 /// Every pattern in use, with what callers are told instead of it.
 const PATTERNS: &[(&str, &str)] = &[
-    (r"^[^\x00-\x1F\x7F-\x9F]*$", "must not hold control characters"),
+    // As `pavior_core::text::is_hidden`.
+    (
+        r"^(?:[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\x{200C}\x{200D}])*$",
+        "must not hold control characters, line breaks or invisible formatting",
+    ),
     (
         "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         "must be 1 to 63 lower-case letters, digits or hyphens, and begin and end with a letter or a digit",
@@ -57,8 +61,8 @@ const PATTERNS: &[(&str, &str)] = &[
         "must be 1 to 128 lower-case letters, digits or `-._@`, and begin and end with a letter or a digit",
     ),
     ("^[A-Za-z0-9_./-]{1,128}$", "must be 1 to 128 letters, digits or `-_./`"),
-    (r"^[^\s\x00-\x1F\x7F-\x9F]+$", "must not be empty or hold spaces or control characters"),
-    (r"^[^\s\x00-\x1F\x7F-\x9F]{1,63}$", "must be 1 to 63 characters without spaces"),
+    (r"^[^\s\p{Cc}\p{Cf}]+$", "must not be empty or hold spaces, control characters or invisible formatting"),
+    (r"^[^\s\p{Cc}\p{Cf}]{1,63}$", "must be 1 to 63 characters without spaces or invisible formatting"),
     ("^[A-Za-z][A-Za-z0-9_-]{0,62}$", "must be 1 to 63 letters, digits or `_-` and begin with a letter"),
     ("^sha256:[0-9a-f]{64}$", "must be a digest: `sha256:` and 64 lower-case hexadecimal digits"),
 ];
@@ -78,6 +82,13 @@ pub struct Pattern {
     /// What it demands, in words.
     pub words: &'static str,
     regex: Regex,
+}
+
+impl Pattern {
+    /// In the syntax of ECMA-262 with the flag `u`, as JSON Schema takes it.
+    pub fn ecma(&self) -> String {
+        self.text.replace(r"\x{", r"\u{")
+    }
 }
 
 /// What one value may be.
@@ -360,6 +371,8 @@ fn leaves(message: &DynamicMessage, prefix: &str, found: &mut Vec<(String, Value
 
 #[cfg(test)]
 mod tests {
+    use pavior_core::text::is_hidden;
+
     use super::*;
 
     #[test]
@@ -375,9 +388,19 @@ mod tests {
         assert_eq!(faults("äöü"), []);
         assert_eq!(faults("äöüß"), [Fault::TooLong]);
         assert_eq!(faults("a\u{85}b\n"), [Fault::TooLong, Fault::Pattern]);
+        assert_eq!(faults("a\u{202e}b"), [Fault::Pattern], "what follows would be shown in another order");
         let key = ValueRules { min_len: Some(1), max_bytes: Some(2), ..ValueRules::default() };
         assert_eq!(key.text_faults(""), [(Fault::Required, "must not be empty".to_owned())]);
         assert_eq!(key.text_faults("aä"), [(Fault::TooLong, "must have at most 2 bytes".to_owned())]);
+    }
+
+    #[test]
+    fn a_line_is_the_same_to_the_protos_and_to_documents() {
+        let line = &COMPILED[0];
+        let other = |c: &char| line.regex.is_match(c.encode_utf8(&mut [0; 4])) == is_hidden(*c);
+        let others: Vec<char> = ('\0'..=char::MAX).filter(other).collect();
+        assert_eq!(others, Vec::<char>::new());
+        assert!(line.ecma().ends_with(r"[\u{200C}\u{200D}])*$"), "{}", line.ecma());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::body::{Framing, trailers};
+use crate::body::{Framing, Polled, Tap, Tapped, trailers};
 use crate::context::{self, RequestContext};
 use crate::problem::Problem;
 
@@ -27,7 +27,7 @@ pub fn until(inner: Body, end: impl Future<Output = Status> + Send + 'static) ->
 /// The answer of a server, polled under the context of its request, up to the deadline of that.
 pub(crate) fn until_deadline(inner: Body, context: RequestContext) -> Body {
     let deadline = Deadline { at: context.deadline, sleep: None };
-    Body::new(Until::new(Scoped { inner, context }, Side::Server, deadline))
+    Body::new(Until::new(Tapped::body(inner, Scoped(context)), Side::Server, deadline))
 }
 
 /// The answer that a client waits for, up to a deadline.
@@ -79,33 +79,13 @@ impl<F: Future<Output = Status>> End for Event<F> {
 }
 
 /// Polled under a context, so that streams pass it on too.
-struct Scoped {
-    inner: Body,
-    context: RequestContext,
-}
+struct Scoped(RequestContext);
 
-impl HttpBody for Scoped {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let (context, inner) = (self.context.clone(), &mut self.inner);
-        context::sync_scope(context, || Pin::new(inner).poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+impl Tap for Scoped {
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> Polled {
+        context::sync_scope(self.0.clone(), || Pin::new(inner).poll_frame(cx))
     }
 }
-
-type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
 
 struct Until<B, E> {
     /// Nothing once no more of it is passed on.

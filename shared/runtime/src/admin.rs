@@ -73,7 +73,7 @@ fn text(report: &Report) -> String {
         (false, _) => "not ready",
     };
     let mut lines = format!("{whole}\n");
-    for Condition { role, name, severity, reason } in report.conditions.values() {
+    for Condition { role, name, severity, reason, .. } in report.conditions.values() {
         let (state, reason) = match (reason, severity) {
             (None, _) => ("ok", ""),
             (Some(reason), Severity::Blocks) => ("FAILS", reason.as_str()),

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +63,44 @@ impl fmt::Debug for Task {
     }
 }
 
-type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Unmet>> + Send + Sync>;
+
+/// What keeps a condition from being met, for programs: what is done about it depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its check has not answered since the start.
+    NotChecked,
+    /// A database is an older copy: changes are refused until an operator has run `pavior restore`.
+    RestoreNeeded,
+    /// Audit records are not delivered: changes are refused until they are.
+    NotDelivered,
+    /// Any other, which the reason tells.
+    #[default]
+    Other,
+}
+
+/// Why a condition is not met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmet {
+    /// For operators.
+    pub reason: String,
+    /// For programs.
+    pub cause: Cause,
+}
+
+impl Unmet {
+    /// For a cause that programs know.
+    pub fn because(cause: Cause, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), cause }
+    }
+}
+
+impl From<String> for Unmet {
+    fn from(reason: String) -> Self {
+        Self::because(Cause::Other, reason)
+    }
+}
 
 /// What it means that a condition does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -96,12 +133,17 @@ pub struct HealthCheck {
 
 impl HealthCheck {
     /// A check from an async function, asked again and again: it must be quick and safe to drop.
-    pub fn new<F, Fut>(name: impl Into<Cow<'static, str>>, check: F) -> Self
+    pub fn new<F, Fut, E>(name: impl Into<Cow<'static, str>>, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), String>> + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Unmet>,
     {
-        Self::from(name.into(), Source::Asked(Arc::new(move || Box::pin(check()))))
+        let check = move || {
+            let asked = check();
+            Box::pin(async move { asked.await.map_err(Into::into) }) as BoxFuture<'static, Result<(), Unmet>>
+        };
+        Self::from(name.into(), Source::Asked(Arc::new(check)))
     }
 
     /// A check that is followed: what it says counts at once.
@@ -119,7 +161,7 @@ impl HealthCheck {
     /// Why the condition does not hold.
     pub async fn ask(&self) -> Result<(), String> {
         match &self.source {
-            Source::Asked(check) => check().await,
+            Source::Asked(check) => check().await.map_err(|unmet| unmet.reason),
             Source::Watched(said) => said.borrow().clone(),
         }
     }

@@ -14,6 +14,6 @@ pub mod readiness;
 pub mod supervisor;
 pub mod telemetry;
 
-pub use component::{Component, HealthCheck, Severity, Task};
+pub use component::{Cause, Component, HealthCheck, Severity, Task, Unmet};
 pub use readiness::{Condition, Readiness, Report};
 pub use supervisor::{Phase, Supervisor, SupervisorError, SupervisorOptions, os_signals};

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::component::{HealthCheck, Severity, Source};
+use crate::component::{Cause, HealthCheck, Severity, Source, Unmet};
 
 /// Why a condition does not hold before its check has answered.
 const NOT_CHECKED: &str = "not checked yet";
@@ -30,13 +30,8 @@ pub struct Condition {
     pub severity: Severity,
     /// Why it does not hold, for operators; nothing while it does.
     pub reason: Option<String>,
-}
-
-impl Condition {
-    /// Whether its check has answered since the start.
-    pub fn is_checked(&self) -> bool {
-        self.reason.as_deref() != Some(NOT_CHECKED)
-    }
+    /// The same for programs.
+    pub cause: Option<Cause>,
 }
 
 /// What the checks said last.
@@ -63,10 +58,11 @@ impl Report {
         self.conditions.get(&(role.to_owned(), name.to_owned()))?.reason.as_deref()
     }
 
-    fn note(&mut self, check: &HealthCheck, said: Result<(), String>) {
+    fn note(&mut self, check: &HealthCheck, said: Result<(), Unmet>) {
         let key = (check.role.to_string(), check.name.to_string());
         let (role, name) = key.clone();
-        self.conditions.insert(key, Condition { role, name, severity: check.severity, reason: said.err() });
+        let (reason, cause) = said.err().map(|Unmet { reason, cause }| (reason, cause)).unzip();
+        self.conditions.insert(key, Condition { role, name, severity: check.severity, reason, cause });
         self.ready = self.well(&BTreeSet::new());
         self.degraded = self.conditions.values().any(|c| c.reason.is_some() && !blocks(c));
     }
@@ -122,7 +118,7 @@ impl Readiness {
         self.report.send_modify(|report| {
             report.ready = true;
             for check in checks {
-                report.note(check, Err(NOT_CHECKED.to_owned()));
+                report.note(check, Err(Unmet::because(Cause::NotChecked, NOT_CHECKED)));
             }
         });
         let followed = join_all(checks.iter().map(|check| self.follow(check, interval)));
@@ -138,16 +134,16 @@ impl Readiness {
         match &check.source {
             Source::Asked(ask) => loop {
                 let said = tokio::time::timeout(LIMIT, ask()).await;
-                self.note(check, said.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}"))));
+                self.note(check, said.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}").into())));
                 tokio::time::sleep(interval).await;
             },
             Source::Watched(said) => {
                 let mut said = said.clone();
                 loop {
                     let now = said.borrow_and_update().clone();
-                    self.note(check, now);
+                    self.note(check, now.map_err(Unmet::from));
                     if said.changed().await.is_err() {
-                        self.note(check, Err("nobody looks any more".to_owned()));
+                        self.note(check, Err("nobody looks any more".to_owned().into()));
                         return;
                     }
                 }
@@ -155,10 +151,10 @@ impl Readiness {
         }
     }
 
-    fn note(&self, check: &HealthCheck, said: Result<(), String>) {
+    fn note(&self, check: &HealthCheck, said: Result<(), Unmet>) {
         self.report.send_if_modified(|report| {
             let before = report.reason(&check.role, &check.name).map(str::to_owned);
-            let now = said.as_ref().err();
+            let now = said.as_ref().err().map(|unmet| &unmet.reason);
             if before.as_ref() == now {
                 return false;
             }

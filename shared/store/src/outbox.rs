@@ -15,7 +15,7 @@ mod standing;
 pub use migration::migrations;
 pub use relay::{BoxError, Delivery, Progress, Relay};
 pub use standing::{
-    Apart, History, Position, RESTORE, Recorded, Standing, begin_anew, compare, position, waiting_ids,
+    Apart, Difference, History, Position, Recorded, Standing, begin_anew, compare, position, waiting_ids,
 };
 
 use crate::{Store, StoreError, Tx, from_micros, micros};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pavior_core::name::{RESERVED_KEY, is_reserved_key};
 use pavior_core::nearest::distance;
+use pavior_core::text::is_hidden;
 use pavior_core::value::{INEXACT, MAX_DEPTH, deeper_than, inexact_paths};
 
 use super::Violations;
@@ -26,8 +27,12 @@ pub(crate) fn line(violations: &mut Violations, path: &str, text: &str, max: usi
     if text.chars().count() > max {
         violations.add(path, Fault::TooLong, format!("must have at most {max} characters"));
     }
-    if text.chars().any(char::is_control) {
-        violations.add(path, Fault::Pattern, "must not hold control characters");
+    if text.contains(is_hidden) {
+        violations.add(
+            path,
+            Fault::Pattern,
+            "must not hold control characters, line breaks or invisible formatting",
+        );
     }
 }
 

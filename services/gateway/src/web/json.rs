@@ -1,5 +1,8 @@
 //! Messages in the JSON form of protobuf, by their descriptors.
 
+use std::collections::HashSet;
+use std::fmt;
+
 use pavior_core::Fault;
 use pavior_core::nearest::listed;
 use pavior_rpc::problem::{ErrorReason, Problem};
@@ -8,6 +11,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use prost_reflect::{
     DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions,
 };
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Deserializer;
 use serde_path_to_error::Segment;
 
@@ -35,6 +39,9 @@ pub(crate) fn read(message: &MessageDescriptor, place: &str, text: &[u8]) -> Res
             Problem::invalid_field(place, Fault::TooMany, format!("holds more than {MAX_VALUES} values"));
         return Err(problem.with("limitValues", MAX_VALUES.to_string()));
     }
+    if let Some(field) = twice(message, place, text) {
+        return Err(Problem::invalid_field(field, Fault::Conflict, "is given more than once"));
+    }
     let mut reader = Deserializer::from_slice(text);
     let read = DynamicMessage::deserialize_with_options(message.clone(), &mut reader, &strict());
     match read.and_then(|read| reader.end().map(|()| read)) {
@@ -58,7 +65,8 @@ fn values(text: &[u8]) -> usize {
     count
 }
 
-/// Where a mistake is, on the way down to it.
+/// Where a value stands, on the way down to it.
+#[derive(Clone)]
 enum Inside {
     Message(MessageDescriptor),
     Map(FieldDescriptor),
@@ -74,6 +82,118 @@ impl Inside {
             }
             _ => Self::Value,
         }
+    }
+
+    /// The name of a member, as the protos have it; its field, if it is one of ours, and what it holds.
+    fn member(&self, key: &str) -> (String, Option<FieldDescriptor>, Self) {
+        let (name, field) = match self {
+            Self::Message(message) => {
+                let field = message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key));
+                (field.as_ref().map_or(key, |field| field.name()).to_owned(), field)
+            }
+            Self::Map(map) => {
+                (key.to_owned(), map.kind().as_message().map(MessageDescriptor::map_entry_value_field))
+            }
+            Self::Value => (key.to_owned(), None),
+        };
+        let inside = match &field {
+            Some(field) if field.is_map() => Self::Map(field.clone()),
+            Some(field) => Self::of(&field.kind()),
+            None => Self::Value,
+        };
+        (name, field, inside)
+    }
+}
+
+/// The first member that an object in the text has more than once, whichever of its two names is written: readers of
+/// JSON differ in which of them counts. None for text that is no JSON, which is told otherwise.
+fn twice(message: &MessageDescriptor, place: &str, text: &[u8]) -> Option<String> {
+    let mut names: Vec<String> =
+        Some(place.to_owned()).filter(|place| !place.is_empty()).into_iter().collect();
+    let mut found = None;
+    let walk = Members { names: &mut names, found: &mut found, inside: Inside::Message(message.clone()) };
+    // It ends at what is found, and at what is no JSON.
+    let _ = walk.deserialize(&mut Deserializer::from_slice(text));
+    found
+}
+
+/// Goes through all members of a value.
+struct Members<'w> {
+    /// Those that lead to it.
+    names: &'w mut Vec<String>,
+    found: &'w mut Option<String>,
+    inside: Inside,
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { names, found, inside } = self;
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let (name, _, inside) = inside.member(&key);
+            names.push(name.clone());
+            if !seen.insert(name) {
+                *found = Some(names.join("."));
+                return Err(A::Error::custom("a member is given more than once"));
+            }
+            map.next_value_seed(Members { names, found, inside })?;
+            names.pop();
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Self { names, found, inside } = self;
+        let list_name = names.pop().unwrap_or_default();
+        for index in 0.. {
+            names.push(format!("{list_name}[{index}]"));
+            let inside = inside.clone();
+            if list.next_element_seed(Members { names, found, inside })?.is_none() {
+                break;
+            }
+            names.pop();
+        }
+        names.pop();
+        names.push(list_name);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 
@@ -97,20 +217,10 @@ fn wrong(message: &MessageDescriptor, place: &str, text: &[u8], error: &serde_js
                     last.push_str(&format!("[{index}]"));
                 }
             }
-            (Segment::Map { key }, Inside::Message(message)) => {
-                field = message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key));
-                names.push(field.as_ref().map_or(key.as_str(), |field| field.name()).to_owned());
-                inside = match &field {
-                    Some(field) if field.is_map() => Inside::Map(field.clone()),
-                    Some(field) => Inside::of(&field.kind()),
-                    None => Inside::Value,
-                };
-            }
-            (Segment::Map { key }, Inside::Map(map)) => {
-                names.push(key.clone());
-                let entry = map.kind();
-                field = entry.as_message().map(MessageDescriptor::map_entry_value_field);
-                inside = field.as_ref().map_or(Inside::Value, |value| Inside::of(&value.kind()));
+            (Segment::Map { key }, Inside::Message(_) | Inside::Map(_)) => {
+                let name;
+                (name, field, inside) = inside.member(key);
+                names.push(name);
             }
             _ => {
                 field = None;
@@ -296,6 +406,35 @@ mod tests {
         }
         let problem = read(&descriptor("pavior.catalog.v1.Entity"), "entity", br#"{"nope": 1}"#).unwrap_err();
         assert_eq!(problem.violations[0].field, "entity.nope");
+    }
+
+    #[test]
+    fn a_member_that_is_given_twice_is_refused_under_either_name() {
+        let request = descriptor("pavior.catalog.v1.UpdateEntityRequest");
+        for (text, field) in [
+            (r#"{"requestId": "a", "requestId": "b"}"#, "request_id"),
+            (r#"{"entity": {"displayName": "a", "owner": "x", "display_name": "b"}}"#, "entity.display_name"),
+            (r#"{"entity": {"labels": {"a": "1", "a": "1"}}}"#, "entity.labels.a"),
+            (
+                r#"{"entity": {"links": [{"url": "a"}, {"url": "a", "\u0075rl": "b"}]}}"#,
+                "entity.links[1].url",
+            ),
+            (r#"{"entity": {"spec": {"a": [[{"b": 1, "c": null, "b": 2}]]}}}"#, "entity.spec.a[0][0].b"),
+        ] {
+            let problem = read(&request, "", text.as_bytes()).unwrap_err();
+            let found = &problem.violations[0];
+            assert_eq!(
+                (found.field.as_str(), found.description.as_str()),
+                (field, "is given more than once")
+            );
+        }
+        let entity = descriptor("pavior.catalog.v1.Entity");
+        let problem = read(&entity, "entity", br#"{"owner": "a", "owner": "a"}"#).unwrap_err();
+        assert_eq!(problem.violations[0].field, "entity.owner");
+        // The same name in different objects is no repetition.
+        let text =
+            br#"{"links": [{"url": "a"}, {"url": "b"}], "labels": {"url": "a"}, "spec": {"url": -1.5}}"#;
+        read(&entity, "", text).unwrap();
     }
 
     #[test]

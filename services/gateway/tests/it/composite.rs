@@ -134,12 +134,14 @@ async fn allowed_actions_are_those_of_the_resource_that_policy_allows() {
                 actions.into_iter().filter(|action| !action.starts_with("identity.users")).collect()
             };
             let (actions, planned_actions) = (some(request.actions), some(request.planned_actions));
-            Ok(ListAllowedActionsResponse { actions, planned_actions })
+            let changes_refused = "an older copy".to_owned();
+            Ok(ListAllowedActionsResponse { actions, planned_actions, changes_refused })
         },
     );
     let ask = |resource: &str| Question { resource: resource.to_owned() };
     let mut client = client(&world).await;
     let answer = client.list_allowed_actions(ask(PROJECT)).await.unwrap().into_inner();
+    assert_eq!(answer.changes_refused, "an older copy");
     // What makes a plan is not promised before there is one.
     for (action, sure) in [
         ("provisioning.environments.create", false),

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 
 use pavior_proto::pavior::governance::internal::v1::{GetResourceFactsRequest, ResourceFacts};
 use pavior_proto::pavior::policy::internal::v1::DecideRequest;
+use pavior_proto::pavior::policy::v1::PolicyType;
 use pavior_proto::pavior::provisioning::v1::project_service_client::ProjectServiceClient;
 use pavior_proto::pavior::provisioning::v1::{CreateProjectRequest, Project, UpdateProjectRequest};
+
+use pavior_testkit::assert_problem;
+use tonic::Code;
 
 use crate::harness::{DECIDE, FACTS, World};
 
@@ -62,7 +66,9 @@ async fn labels_that_cannot_be_are_refused_by_their_field() {
     });
     let mut client = ProjectServiceClient::new(world.caller("alice", "acme").await);
     let long = "v".repeat(257);
-    for (key, value) in [("a\u{0}b", "1"), ("", "1"), ("tier", "a\u{1b}"), ("tier", long.as_str())] {
+    for (key, value) in
+        [("a\u{0}b", "1"), ("", "1"), ("tier", "a\u{1b}"), ("tier", "a\u{202e}b"), ("tier", long.as_str())]
+    {
         let project =
             Project { name: PROJECT.to_owned(), labels: labels(&[(key, value)]), ..Default::default() };
         let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".to_owned()] });
@@ -73,6 +79,27 @@ async fn labels_that_cannot_be_are_refused_by_their_field() {
         let fields: Vec<_> = problem.violations.iter().map(|violation| violation.field.as_str()).collect();
         assert!(fields.iter().all(|field| field.starts_with("project.labels")), "{key:?}: {fields:?}");
         assert!(!fields.is_empty(), "{key:?}");
+    }
+    assert!(world.fake("policy").calls(DECIDE).is_empty());
+}
+
+/// Nobody is asked whether an update is allowed that says two things.
+#[tokio::test]
+async fn everything_and_something_beside_it_is_no_mask() {
+    let world = World::new().await;
+    world.decide(|_| Ok(crate::governance::deny(&[("no-labels", PolicyType::Access, "not today")])));
+    world.fake("provisioning").on(FACTS, |request: GetResourceFactsRequest| {
+        Ok(ResourceFacts { name: request.name, exists: true, ..Default::default() })
+    });
+    let mut client = ProjectServiceClient::new(world.caller("alice", "acme").await);
+    for paths in [&["*", "labels"][..], &["labels", "*"], &["*", "*"]] {
+        let project = Project { name: PROJECT.to_owned(), ..Default::default() };
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let update_mask = Some(prost_types::FieldMask { paths });
+        let request = UpdateProjectRequest { project: Some(project), update_mask, ..Default::default() };
+        let refused = client.update_project(request).await.unwrap_err();
+        let problem = assert_problem(Err::<(), _>(refused), Code::InvalidArgument, "INVALID_FIELD", &[]);
+        assert_eq!(problem.violations[0].field, "update_mask");
     }
     assert!(world.fake("policy").calls(DECIDE).is_empty());
 }

@@ -132,7 +132,7 @@ async fn the_rules_of_fields_are_described() {
         let (message, field) = path.split_once('/').unwrap();
         document["components"]["schemas"][message]["properties"][field].clone()
     };
-    let line = r"^[^\x00-\x1F\x7F-\x9F]*$";
+    let line = r"^(?:[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u{200C}\u{200D}])*$";
     let id = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
     for (path, keyword, wanted) in [
         ("pavior.catalog.v1.Entity/displayName", "maxLength", json!(200)),

@@ -6,6 +6,7 @@ use pavior_audit_verifier::{
 };
 use pavior_proto::google::rpc::Code;
 use pavior_proto::pavior::audit::v1 as audit;
+use pavior_rpc::convert;
 
 use super::args::{ListArgs, VerifyArgs};
 use super::client::Client;
@@ -27,6 +28,9 @@ pub(super) async fn list(client: &Client, printer: Printer, list: &ListArgs) -> 
         audit::ListAuditRecordsRequest,
         audit_records
     );
+    if printer.is_json() {
+        return printer.value(&all.iter().map(readable).collect::<anyhow::Result<_>>()?);
+    }
     printer.list(&all, &["index", "time", "principal", "outcome", "action", "target"], |r| {
         let event = r.event.clone().unwrap_or_default();
         let target = event.target.as_ref().map(|target| target.name.as_str()).unwrap_or_default();
@@ -39,6 +43,19 @@ pub(super) async fn list(client: &Client, printer: Printer, list: &ListArgs) -> 
             output::within(target),
         ]
     })
+}
+
+/// A record as JSON, with the values before and after a change as what they are: they are JSON within their bytes.
+fn readable(record: &audit::AuditRecord) -> anyhow::Result<serde_json::Value> {
+    let mut shown = convert::to_json(record)?;
+    let change = record.event.as_ref().and_then(|event| event.change.as_ref());
+    let values = change.into_iter().flat_map(|change| [("before", &change.before), ("after", &change.after)]);
+    for (name, bytes) in values.filter(|(_, bytes)| !bytes.is_empty()) {
+        let value: serde_json::Value = serde_json::from_slice(bytes)
+            .with_context(|| format!("record {}: the values {name} are no JSON", record.index))?;
+        shown["event"]["change"][name] = value;
+    }
+    Ok(shown)
 }
 
 /// Who acted, and for whom, if for somebody else.
@@ -149,5 +166,23 @@ pub(super) async fn verify(printer: Printer, args: &VerifyArgs) -> anyhow::Resul
         }
         Err(error @ VerifyError::NotAnAuditLog { .. }) => Err(wrong_usage(error.to_string())),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_shown_as_it_is() {
+        let change = audit::audit_event::Change {
+            after: br#"{"undone":[{"count":1}]}"#.to_vec(),
+            request_digest: "sha256:x".to_owned(),
+            ..Default::default()
+        };
+        let event = audit::AuditEvent { change: Some(change), ..Default::default() };
+        let shown = readable(&audit::AuditRecord { event: Some(event), ..Default::default() }).unwrap();
+        let wanted = serde_json::json!({"requestDigest": "sha256:x", "after": {"undone": [{"count": 1}]}});
+        assert_eq!(shown["event"]["change"], wanted);
     }
 }

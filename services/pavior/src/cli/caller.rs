@@ -59,6 +59,9 @@ pub(super) async fn allowed(client: &Client, printer: Printer, resource: &str) -
     if printer.is_json() {
         return printer.one(&answer, &[]);
     }
+    if !answer.changes_refused.is_empty() {
+        eprintln!("no change is allowed now: {}", answer.changes_refused);
+    }
     let planned = answer.planned_actions.iter().map(|action| (action, "as policy says of its plan"));
     let rows = answer.actions.iter().map(|action| (action, "yes")).chain(planned);
     printer.rows(&["action", "allowed"], rows.map(|(action, how)| vec![action.clone(), how.to_owned()]))

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use pavior_drivers::DriversKey;
 use pavior_proto::pavior::provisioning::v1 as pb;
-use serde::Serialize;
+use pavior_runtime::Cause;
+use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
@@ -18,7 +19,7 @@ use super::exit::Exit;
 use super::failure::{self, Ended};
 use super::output::{self, Printer};
 use super::settings;
-use crate::serve::{Config, asks_for_restore, database_file, drivers_directory, load_config};
+use crate::serve::{Config, database_file, drivers_directory, load_config};
 
 /// How long a process may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -252,11 +253,11 @@ async fn process(report: &mut Report, address: &str) {
     match readiness(address).await {
         Ok(answer) => {
             let advice = format!("see the log of the process at {address}, and its `/metrics`");
-            let (refusing, others): (Vec<_>, Vec<_>) =
-                conditions(&answer).into_iter().partition(|(_, what)| asks_for_restore(what));
-            report.refusing.extend(refusing.into_iter().map(|(_, what)| what));
-            for (level, what) in others {
-                report.find(level, "services", what, advice.as_str());
+            for (level, cause, what) in conditions(&answer) {
+                match cause {
+                    Cause::RestoreNeeded => report.refusing.push(what),
+                    _ => report.find(level, "services", what, advice.as_str()),
+                }
             }
             report.processes.push(json!({ "admin": address, "readiness": answer }));
         }
@@ -285,7 +286,7 @@ async fn readiness(address: &str) -> Result<Value, String> {
 }
 
 /// The conditions that are not met, and what each means.
-fn conditions(answer: &Value) -> Vec<(Level, String)> {
+fn conditions(answer: &Value) -> Vec<(Level, Cause, String)> {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let mut found = Vec::new();
     for condition in answer["conditions"].as_array().into_iter().flatten() {
@@ -294,10 +295,13 @@ fn conditions(answer: &Value) -> Vec<(Level, String)> {
         // An unknown severity counts as a problem.
         let level = if condition["severity"] == "degrades" { Level::Degraded } else { Level::Problem };
         let meaning = if level == Level::Degraded { "degraded" } else { "not ready" };
-        found.push((level, format!("{role} is {meaning}: {name}: {reason}")));
+        // One that only a newer server knows is explained by its reason.
+        let cause = Cause::deserialize(&condition["cause"]).unwrap_or_default();
+        found.push((level, cause, format!("{role} is {meaning}: {name}: {reason}")));
     }
-    if answer["ready"] != true && !found.iter().any(|(level, _)| *level == Level::Problem) {
-        found.push((Level::Problem, "the process is not ready: it is starting, or going down".to_owned()));
+    if answer["ready"] != true && !found.iter().any(|(level, ..)| *level == Level::Problem) {
+        let what = "the process is not ready: it is starting, or going down".to_owned();
+        found.push((Level::Problem, Cause::Other, what));
     }
     found
 }
@@ -391,10 +395,17 @@ mod tests {
             conditions(&json!({ "ready": ready, "degraded": false, "conditions": all }))
         };
         assert_eq!(answer(true, &[&well]), []);
-        let degraded = (Level::Degraded, "provisioning is degraded: driver `git`: it is away".to_owned());
+        let degraded =
+            (Level::Degraded, Cause::Other, "provisioning is degraded: driver `git`: it is away".to_owned());
         assert_eq!(answer(true, &[&well, &slow]), std::slice::from_ref(&degraded));
         let blocked = "provisioning is not ready: provisioning outbox: audit events wait since 40 s";
-        assert_eq!(answer(false, &[&well, &slow, &outbox]), [degraded, (Level::Problem, blocked.to_owned())]);
+        assert_eq!(
+            answer(false, &[&well, &slow, &outbox]),
+            [degraded, (Level::Problem, Cause::Other, blocked.to_owned()),]
+        );
+        let mut older = condition("provisioning outbox", "blocks", json!("it is an older copy"));
+        older["cause"] = json!("restore_needed");
+        assert_eq!(answer(false, &[&older])[0].1, Cause::RestoreNeeded);
         // Going down, with every condition met; and an answer that is none.
         assert_eq!(answer(false, &[&well])[0].0, Level::Problem);
         assert_eq!(conditions(&json!("ok"))[0].0, Level::Problem);

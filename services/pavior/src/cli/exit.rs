@@ -16,11 +16,12 @@ pub enum Exit {
     Stuck = 10,
     Cancelled = 11,
     TimedOut = 12,
+    Accepted = 13,
     Interrupted = 130,
 }
 
 /// Every exit code with its meaning, as `pavior help` and README.md list them.
-pub const MEANINGS: [(Exit, &str); 13] = [
+pub const MEANINGS: [(Exit, &str); 14] = [
     (
         Exit::Failed,
         "failed in a way that has no code of its own, or something is wrong (doctor, audit verify)",
@@ -36,6 +37,7 @@ pub const MEANINGS: [(Exit, &str); 13] = [
     (Exit::Stuck, "the operation is stuck: pavior op retry"),
     (Exit::Cancelled, "the operation was cancelled"),
     (Exit::TimedOut, "not done in the time that was given; the operation goes on"),
+    (Exit::Accepted, "accepted, and the operation goes on; how it ends is not for the caller to read"),
     (Exit::Interrupted, "interrupted while watching; the operation goes on"),
 ];
 

@@ -63,6 +63,11 @@ pub(crate) fn is_local(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
+/// Whether a status says that the caller may not do what was asked, or is not known.
+pub(super) fn refuses_caller(status: &Status) -> bool {
+    !is_local(status) && exit_of_status(status) == Exit::Denied
+}
+
 /// The exit code for an error.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
@@ -113,8 +118,10 @@ pub fn describe(error: &anyhow::Error) -> String {
         }
         let text = cause.to_string();
         match cause.downcast_ref::<Ended>() {
-            // Nothing is wrong: it waits for people, or somebody stopped watching.
-            Some(ended) if matches!(ended.exit, Exit::AwaitingApproval | Exit::Interrupted) => {
+            // Nothing is wrong: it waits for people, or goes on and is not watched.
+            Some(ended)
+                if matches!(ended.exit, Exit::AwaitingApproval | Exit::Interrupted | Exit::Accepted) =>
+            {
                 out.push_str(&text);
             }
             // Libraries repeat their cause; once is enough.
@@ -263,6 +270,7 @@ mod tests {
         let ended = |exit| anyhow::Error::from(Ended { message: "so it is".to_owned(), exit });
         assert_eq!(describe(&ended(Exit::AwaitingApproval)), "so it is");
         assert_eq!(describe(&ended(Exit::Interrupted)), "so it is");
+        assert_eq!(describe(&ended(Exit::Accepted)), "so it is");
         assert_eq!(describe(&ended(Exit::Usage)), "error: so it is");
         let error = anyhow::anyhow!("no table").context("the database said: no table").context("cannot read");
         assert_eq!(describe(&error), "error: cannot read\n  because: the database said: no table");

@@ -12,7 +12,7 @@ use tonic::{Response, Status};
 use super::args::{Executed, ListArgs, OpCommand, OperationArg, WaitArgs};
 use super::client::Client;
 use super::exit::Exit;
-use super::failure::Ended;
+use super::failure::{self, Ended};
 use super::output::{self, Printer};
 use super::page::pages;
 use super::progress::{self, Until};
@@ -40,8 +40,7 @@ pub(super) async fn operation(client: &Client, printer: Printer, command: OpComm
             let request = pb::RetryOperationRequest { name: full(&operation)?, request_id: request.id() };
             let operation = client.operation_service().retry_operation(request).await?.into_inner();
             // It may end at once, or wait for people: that it was taken up says nothing of either.
-            let (until, quiet) = (Until::Approval, printer.is_json());
-            end(printer, &progress::follow_interruptibly(client, &operation.name, until, quiet).await?)
+            end(printer, &follow_accepted(client, printer, &operation).await?)
         }
         OpCommand::Delete(arg) => {
             let name = full(&arg)?;
@@ -93,7 +92,10 @@ pub(super) async fn execute<S: Intent + clap::Args>(
 async fn cancel(client: &Client, printer: Printer, name: String) -> anyhow::Result<()> {
     let mut operations = client.operations();
     operations.cancel_operation(CancelOperationRequest { name: name.clone() }).await?;
-    let operation = operations.get_operation(GetOperationRequest { name }).await?.into_inner();
+    let request = GetOperationRequest { name: name.clone() };
+    let seen = operations.get_operation(request).await;
+    let seen = seen.map_err(|status| progress::unless_unseen(status.into(), "asked to stop", &name));
+    let operation = seen?.into_inner();
     let state = output::state(progress::metadata(&operation)?.state().as_str_name(), "STATE_");
     printer.one(&operation, &[("operation", operation.name.clone()), ("state", state)])?;
     if operation.done {
@@ -146,6 +148,7 @@ fn show_operation(printer: Printer, operation: &Operation) -> anyhow::Result<()>
             ("target", metadata.target.clone()),
             ("state", output::state(metadata.state().as_str_name(), "STATE_")),
             ("outcome", progress::outcome(operation)),
+            ("error", progress::trouble(operation).map(|error| error.message).unwrap_or_default()),
             ("approval", metadata.approval.clone()),
             ("created", output::time(metadata.create_time.as_ref())),
             ("ended", output::time(metadata.end_time.as_ref())),
@@ -186,10 +189,25 @@ where
     if !printer.is_json() {
         eprintln!("operation {}", operation.name);
     }
-    let operation =
-        progress::follow_interruptibly(client, &operation.name, Until::Approval, printer.is_json()).await?;
+    let operation = follow_accepted(client, printer, &operation).await?;
     show_result(printer, &operation)?;
     progress::conclude(&operation)
+}
+
+/// Follows what the caller has just had accepted. Where that is all that the caller may know of it, that is what is shown.
+async fn follow_accepted(
+    client: &Client,
+    printer: Printer,
+    accepted: &Operation,
+) -> anyhow::Result<Operation> {
+    let name = &accepted.name;
+    let followed = progress::follow_interruptibly(client, name, Until::Approval, printer.is_json()).await;
+    let Err(error) = followed else { return followed };
+    let error = progress::unless_unseen(error, "accepted", name);
+    if failure::exit_of(&error) == Exit::Accepted {
+        printer.one(accepted, &[("operation", name.clone())])?;
+    }
+    Err(error)
 }
 
 fn show_result(printer: Printer, operation: &Operation) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use super::client::Client;
 use super::exit::Exit;
-use super::failure::Ended;
+use super::failure::{self, Ended};
 use super::output;
 use super::retry::{self, Patience};
 
@@ -185,6 +185,20 @@ pub(crate) async fn follow_interruptibly(
     }
 }
 
+/// That an operation is not for the caller to read, as the end of a command whose request was `taken`; any other error as
+/// it is. Whoever may ask for something need not be allowed to read operations: it goes on all the same.
+pub(super) fn unless_unseen(error: anyhow::Error, taken: &str, name: &str) -> anyhow::Error {
+    let status = error.chain().find_map(|cause| cause.downcast_ref::<Status>());
+    let Some(status) = status.filter(|status| failure::refuses_caller(status)) else { return error };
+    let message = format!(
+        "{taken}, and goes on: {name}\nhow it ends cannot be followed: {}\nwhoever may read it follows it with: pavior op \
+         watch {}",
+        status.message(),
+        output::id(name)
+    );
+    Ended { message, exit: Exit::Accepted }.into()
+}
+
 async fn watch(
     client: &Client,
     name: &str,
@@ -228,10 +242,17 @@ pub fn failure(operation: &Operation) -> Option<rpc::Status> {
     }
 }
 
-/// How an operation came to rest otherwise than well, in a few words; empty for any other.
+/// What is wrong with an operation: how it ended otherwise than well, or what keeps it from going on.
+pub(crate) fn trouble(operation: &Operation) -> Option<rpc::Status> {
+    let going_on =
+        || metadata(operation).ok().filter(|_| !operation.done).and_then(|metadata| metadata.error);
+    failure(operation).or_else(going_on)
+}
+
+/// The same in a few words; empty for one that does well.
 pub(crate) fn outcome(operation: &Operation) -> String {
     use pavior_rpc::ErrorReason;
-    let Some(status) = failure(operation) else { return String::new() };
+    let Some(status) = trouble(operation) else { return String::new() };
     let error = pavior_rpc::problem::from_rpc_status(&status);
     let step = error.metadata.get("step").map(String::as_str).unwrap_or_default();
     let with_step = |what: &str| match step {
@@ -277,6 +298,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_accepted_and_may_not_be_read_is_not_called_refused() {
+        let name = "organizations/acme/operations/1";
+        let end = |code, reason| {
+            let status = Status::from(Problem::new(code, reason, "`bob` may not"));
+            let error = unless_unseen(anyhow::Error::from(status).context("watching"), "accepted", name);
+            (failure::exit_of(&error), failure::describe(&error))
+        };
+        for code in [Code::PermissionDenied, Code::Unauthenticated] {
+            let (exit, said) = end(code, ErrorReason::AccessDenied);
+            assert_eq!(exit, Exit::Accepted);
+            for part in
+                ["accepted, and goes on: organizations/acme/operations/1", "`bob` may not", "op watch 1"]
+            {
+                assert!(said.contains(part) && !said.starts_with("error"), "{part}: {said}");
+            }
+        }
+        // How it ended is its end, whoever said no.
+        assert_eq!(end(Code::PermissionDenied, ErrorReason::NotApproved).0, Exit::Forbidden);
+        assert_eq!(end(Code::Unavailable, ErrorReason::DependencyUnavailable).0, Exit::Unavailable);
+    }
+
+    #[test]
     fn how_an_operation_ended_is_said_in_a_few_words() {
         let ended = |problem: Problem| {
             let result = Some(Outcome::Error(problem.to_rpc_status()));
@@ -291,11 +334,21 @@ mod tests {
             error: Some(stuck.to_rpc_status()),
             ..Default::default()
         };
-        let metadata = prost_types::Any::from_msg(&metadata).ok();
-        let stuck = Operation { metadata, ..Default::default() };
+        let with = |metadata: &OperationMetadata| {
+            let metadata = prost_types::Any::from_msg(metadata).ok();
+            Operation { metadata, ..Default::default() }
+        };
+        let stuck = with(&metadata);
         assert_eq!(outcome(&stuck), "stuck", "although it is not done");
         let status = conclude(&stuck).unwrap_err().downcast::<Status>().unwrap();
         assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "no"));
+        let away = "not begun yet: policy is over an older copy of its database";
+        let waits = Problem::new(Code::Unavailable, ErrorReason::RestoreNeeded, away).to_rpc_status();
+        let state = operation_metadata::State::Checking.into();
+        let waits = with(&OperationMetadata { state, error: Some(waits), ..Default::default() });
+        assert_eq!(outcome(&waits), away);
+        assert!(!rests(&waits));
+        conclude(&waits).unwrap();
         let denied = "denied by vera: not on a Friday";
         assert_eq!(ended(Problem::new(Code::PermissionDenied, ErrorReason::NotApproved, denied)), denied);
         assert_eq!(outcome(&Operation::default()), "");

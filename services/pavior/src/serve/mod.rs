@@ -24,7 +24,6 @@ pub use keys::generate as generate_keys;
 pub(crate) use restore::divergences;
 pub use restore::run as restore;
 pub use role::Role;
-pub(crate) use standing::asks_for_restore;
 pub use system::System;
 
 /// `pavior serve`.

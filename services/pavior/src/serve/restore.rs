@@ -243,8 +243,11 @@ impl Restoration {
         let mut logs: BTreeSet<String> =
             self.records.logs_after(name, epoch, position.last).await?.into_iter().collect();
         logs.insert(INSTALLATION.to_owned());
-        let event = |log: &String| self.event(log, name, found.summary(), found.detail_for(log));
-        Ok(logs.iter().map(event).collect())
+        let said = |log: &String| {
+            let said = found.records(log).into_iter();
+            said.map(|(summary, detail)| self.event(log, name, summary, detail)).collect::<Vec<_>>()
+        };
+        Ok(logs.iter().flat_map(said).collect())
     }
 
     fn acting(&self) -> PrincipalRef {

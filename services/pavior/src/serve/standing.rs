@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use pavior_runtime::{Readiness, Report};
-use pavior_store::outbox::RESTORE;
+use pavior_runtime::{Cause, Readiness, Report};
 
 use super::role::Role;
 
@@ -28,8 +27,8 @@ impl Standing {
         if report.ready {
             return Self::Ready;
         }
-        let unmet = report.conditions.values().filter_map(|c| Some((c.role.clone(), c.reason.clone()?)));
-        let restores: Vec<_> = unmet.filter(|(_, reason)| asks_for_restore(reason)).collect();
+        let waits = report.conditions.values().filter(|c| c.cause == Some(Cause::RestoreNeeded));
+        let restores: Vec<_> = waits.filter_map(|c| Some((c.role.clone(), c.reason.clone()?))).collect();
         if restores.is_empty() { Self::Waits } else { Self::Refuses(restores) }
     }
 
@@ -58,11 +57,6 @@ impl Standing {
     }
 }
 
-/// Whether a condition of readiness is met again only when an operator has run `pavior restore`.
-pub(crate) fn asks_for_restore(reason: &str) -> bool {
-    reason.contains(RESTORE)
-}
-
 /// Says how the process stands, and says so again when that changes, until it is ready. `restore` is the command with the
 /// configuration of this process.
 pub(super) async fn announce(readiness: Readiness, admin: SocketAddr, restore: String) {
@@ -80,24 +74,25 @@ pub(super) async fn announce(readiness: Readiness, admin: SocketAddr, restore: S
 
 #[cfg(test)]
 mod tests {
-    use pavior_runtime::{Condition, Severity};
-    use pavior_store::outbox::Apart;
+    use pavior_runtime::{Condition, Severity, Unmet};
+    use pavior_store::outbox::{Apart, Difference};
 
     use super::*;
 
-    fn report(conditions: &[(&str, &str, Option<String>)]) -> Report {
+    fn report(conditions: &[(&str, Option<Unmet>)]) -> Report {
         let mut report = Report::default();
-        for (role, name, reason) in conditions {
-            let (role, name) = ((*role).to_owned(), (*name).to_owned());
+        for (role, unmet) in conditions {
+            let (role, name) = ((*role).to_owned(), "outbox".to_owned());
             let condition = Condition {
                 role: role.clone(),
                 name: name.clone(),
                 severity: Severity::Blocks,
-                reason: reason.clone(),
+                reason: unmet.as_ref().map(|unmet| unmet.reason.clone()),
+                cause: unmet.as_ref().map(|unmet| unmet.cause),
             };
             report.conditions.insert((role, name), condition);
         }
-        report.ready = conditions.iter().all(|(.., reason)| reason.is_none());
+        report.ready = conditions.iter().all(|(_, unmet)| unmet.is_none());
         report
     }
 
@@ -107,13 +102,18 @@ mod tests {
         let said = |conditions: &[_]| {
             Standing::of(&report(conditions)).describe(admin, "pavior restore --config p.toml")
         };
-        assert_eq!(said(&[("catalog", "catalog outbox", None)]), "pavior is ready");
-        let waits = ("gateway", "token issuers", Some("not checked yet".to_owned()));
+        assert_eq!(said(&[("catalog", None)]), "pavior is ready");
+        let waits = ("gateway", Some(Unmet::because(Cause::NotChecked, "not checked yet")));
         let text = said(std::slice::from_ref(&waits));
         assert_eq!(text, "pavior has started: http://127.0.0.1:7411/readyz says when it is ready");
-        let refuses =
-            |role: &'static str, apart: Apart| (role, "outbox", Some(format!("{apart}; {}", apart.remedy())));
-        let behind = Apart::Behind { epoch: 5, last: 3, recorded: 9 };
+        let refuses = |role: &'static str, how: Difference| {
+            let apart: Apart = how.of(role);
+            (role, Some(Unmet::because(Cause::RestoreNeeded, format!("{apart}; {}", apart.remedy()))))
+        };
+        let behind = Difference::Behind { epoch: 5, last: 3, recorded: 9 };
+        // What is said of a command is no cause.
+        let other = ("audit", Some(Unmet::from("see `pavior restore`".to_owned())));
+        assert!(said(&[other]).starts_with("pavior has started"));
         let text = said(&[waits.clone(), refuses("catalog", behind.clone())]);
         for part in [
             "refuses changes until a restore",
@@ -126,7 +126,7 @@ mod tests {
         let text = said(&[refuses("provisioning", behind)]);
         assert!(text.contains("no workload is started"), "{text}");
         assert!(text.contains("refuses changes of provisioning until a restore"), "{text}");
-        let log = Apart::LogBehind { epoch: 5, delivered: 9, recorded: 3 };
+        let log = Difference::LogBehind { epoch: 5, delivered: 9, recorded: 3 };
         assert!(said(&[refuses("policy", log)]).contains("--accept-lost-records --reason"));
     }
 }

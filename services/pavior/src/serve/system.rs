@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pavior_rpc::server::{ServeOptions, ServerTls};
 use pavior_runtime::telemetry::Guard;
-use pavior_runtime::{Condition, Readiness, Report, Supervisor, SupervisorOptions};
+use pavior_runtime::{Cause, Condition, Readiness, Report, Supervisor, SupervisorOptions};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -144,7 +144,8 @@ impl System {
 /// are refused until an operator has acted.
 fn changes_are_refused(report: &Report) -> bool {
     let failing = failing(report);
-    let refuses = |condition: &&Condition| condition.is_checked() && condition.name.ends_with(" outbox");
+    let refuses =
+        |condition: &&Condition| matches!(condition.cause, Some(Cause::RestoreNeeded | Cause::NotDelivered));
     !failing.is_empty() && failing.iter().all(refuses)
 }
 

@@ -47,9 +47,14 @@ impl DecisionService for Api {
         permit(&request)?;
         let (input, actions) = decide::allowed_actions(request.into_inner())?;
         let allowed = self.app.allowed_actions(input, actions).await;
-        respond(allowed.map(|ActionSelection { actions, planned }| decision_pb::ListAllowedActionsResponse {
-            actions,
-            planned_actions: planned,
+        respond(allowed.map(|(ActionSelection { actions, planned }, refused)| {
+            decision_pb::ListAllowedActionsResponse {
+                actions,
+                planned_actions: planned,
+                changes_refused: refused
+                    .map(|error| Problem::from(error).message.clone())
+                    .unwrap_or_default(),
+            }
         }))
     }
 }

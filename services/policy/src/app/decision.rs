@@ -133,24 +133,27 @@ impl App {
     }
 
     /// Those of the actions that are allowed; of planned ones, those that access allows. The answer is that of the
-    /// admission of a call.
+    /// admission of a call. With it comes why every change is refused now, if so: then none is among them.
     pub(crate) async fn allowed_actions(
         &self,
         mut input: Input,
         ActionSelection { actions, planned }: ActionSelection,
-    ) -> Result<ActionSelection, Error> {
+    ) -> Result<(ActionSelection, Option<Error>), Error> {
         let directory = self.directories.current(&input.organization).await?;
         let compilation = self.prepare(&mut input, &directory).await?;
+        let refused = self.refuse_outdated(&directory).err();
         input.stage = Stage::Admission;
         let mut allowed = |actions: Vec<String>, plan_follows: bool| {
             input.plan_follows = plan_follows;
             let allows = |action: &String| {
                 input.action.clone_from(action);
-                compilation.decide(&input, None).effect == Effect::Allow
+                let may_be_asked_for = refused.is_none() || !self.changes(action);
+                may_be_asked_for && compilation.decide(&input, None).effect == Effect::Allow
             };
             actions.into_iter().filter(allows).collect()
         };
-        Ok(ActionSelection { actions: allowed(actions, false), planned: allowed(planned, true) })
+        let selection = ActionSelection { actions: allowed(actions, false), planned: allowed(planned, true) };
+        Ok((selection, refused))
     }
 
     /// Fills in the groups.

@@ -1,5 +1,7 @@
 //! Messages for people, with placeholders that are filled from the input of the decision.
 
+use pavior_core::text::is_hidden;
+
 use super::input::Input;
 
 /// A part of a message.
@@ -81,7 +83,7 @@ impl Message {
                 Part::Text(plain) => text.push_str(plain),
                 Part::Field(field) => {
                     let value = value(field, input).unwrap_or_else(|| "(none)".to_owned());
-                    text.extend(value.chars().filter(|c| !c.is_control()).take(MAX_VALUE));
+                    text.extend(value.chars().filter(|c| !is_hidden(*c)).take(MAX_VALUE));
                 }
             }
         }

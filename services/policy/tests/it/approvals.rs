@@ -482,7 +482,7 @@ async fn what_an_older_copy_lacks_is_not_told_as_gone() {
         };
         let get = || async { f.operation_approvals().batch_get_approvals(f.own(names())).await };
         assert_problem(get().await, Code::NotFound, "RESOURCE_NOT_FOUND", &[]);
-        let older = pavior_store::outbox::Apart::OlderEpoch { epoch: None, recorded: 7 };
+        let older = pavior_store::outbox::Difference::OlderEpoch { epoch: None, recorded: 7 }.of("policy");
         f.store.history().set(Some(older));
         assert_problem(get().await, Code::Unavailable, "RESTORE_NEEDED", &[]);
     })

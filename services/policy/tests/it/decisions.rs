@@ -319,9 +319,26 @@ async fn an_older_copy_allows_no_change() {
             async move { f.decide(question("alice", action)).await.map(|decision| decision.effect()) }
         };
         assert_eq!(effect(CREATE).await.unwrap(), Effect::Allow);
-        let behind = pavior_store::outbox::Apart::Behind { epoch: 5, last: 3, recorded: 9 };
+        let behind = pavior_store::outbox::Difference::Behind { epoch: 5, last: 3, recorded: 9 }.of("policy");
+        let allowed = async || {
+            let decision_pb::DecideRequest { organization, principal, resource, .. } = question("alice", GET);
+            let (actions, planned_actions) = (vec![GET.to_owned()], vec![CREATE.to_owned()]);
+            let request = decision_pb::ListAllowedActionsRequest {
+                organization,
+                principal,
+                resource,
+                actions,
+                planned_actions,
+            };
+            let answer = f.decisions().list_allowed_actions(f.call("alice", "", request)).await.unwrap();
+            let answer = answer.into_inner();
+            (answer.actions.len(), answer.planned_actions.len(), answer.changes_refused)
+        };
+        assert_eq!(allowed().await, (1, 1, String::new()));
         f.store.history().set(Some(behind.clone()));
-        assert_problem(effect(CREATE).await, Code::Unavailable, "RESTORE_NEEDED", &[]);
+        let refused = assert_problem(effect(CREATE).await, Code::Unavailable, "RESTORE_NEEDED", &[]);
+        assert!(refused.message.contains("the database of policy knows of 3"), "{refused:?}");
+        assert_eq!(allowed().await, (1, 0, refused.message));
         assert_eq!(effect(GET).await.unwrap(), Effect::Allow);
         let denied = f.decide(question("bob", CREATE)).await.unwrap();
         assert_eq!(denied.effect(), Effect::Deny, "what an older copy denies stays denied");

@@ -26,13 +26,11 @@ impl From<Error> for Problem {
             Error::Refused(problem) => problem,
             Error::NotFound { kind, name } => Problem::not_found(&resource_type(kind), name),
             Error::AlreadyExists { kind, name } => Problem::already_exists(&resource_type(kind), name),
-            Error::Busy { name, operation } => {
-                let message = match operation.as_str() {
-                    "" => format!("`{name}` has changed while this was planned: try again"),
-                    operation => format!("operation `{operation}` is working on `{name}`"),
-                };
-                Problem::aborted(ErrorReason::ResourceBusy, message).with("operation", operation)
+            Error::Busy { ref operation, .. } => {
+                Problem::aborted(ErrorReason::ResourceBusy, error.to_string())
+                    .with("operation", operation.as_str())
             }
+            Error::Stale { .. } => Problem::aborted(ErrorReason::ResourceBusy, format!("{error}: try again")),
             Error::Waits { ref operation, .. } => {
                 let problem = Problem::aborted(ErrorReason::ResourceBusy, error.to_string());
                 problem.with("operation", operation.as_str()).retry_in(FOR_PEOPLE)

@@ -8,12 +8,12 @@ use std::time::Duration;
 use pavior_auth::Permit;
 use pavior_proto::pavior::policy::v1::approval::{Choice, State};
 use pavior_proto::pavior::policy::v1::{self as policy, Effect};
-use pavior_rpc::{ErrorReason, convert};
+use pavior_rpc::{ErrorReason, Problem, convert};
 use uuid::Uuid;
 
 use super::App;
 use super::decision::messages;
-use crate::domain::failure::{Failure, FailureReason};
+use crate::domain::failure::{Failure, FailureCode, FailureReason};
 use crate::domain::names;
 use crate::domain::operation::{Operation, OperationState};
 use crate::error::{Error, Result};
@@ -34,9 +34,8 @@ const AGAIN_MICROS: i64 = 5_000_000;
 impl App {
     /// Asks people about an operation. When policy does not answer, the next round asks again.
     pub(crate) async fn ask_people(&self, id: Uuid) {
-        if let Err(error) = self.try_ask_people(id).await {
-            tracing::warn!(operation = %id, %error, "people could not be asked yet");
-        }
+        let asked = self.try_ask_people(id).await;
+        self.tried(id, asked).await;
     }
 
     async fn try_ask_people(&self, id: Uuid) -> Result<()> {
@@ -100,7 +99,7 @@ impl App {
                 (Some(answers), _) => self.follow(part, &answers).await,
                 (None, [op]) => {
                     let why = Failure::refusal(FailureReason::NotApproved, "its approval is gone");
-                    tried(op.id, self.refuse_for(op.id, why).await);
+                    self.tried(op.id, self.refuse_for(op.id, why).await).await;
                 }
                 (None, _) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -115,7 +114,22 @@ impl App {
         for op in ops {
             let answer = answers.iter().find(|answer| answer.name == op.approval);
             let Some(answer) = answer.filter(|answer| decided(answer.state())) else { continue };
-            tried(op.id, self.answered(op.id, answer).await);
+            self.tried(op.id, self.answered(op.id, answer).await).await;
+        }
+    }
+
+    /// A failure to follow one operation is no reason to leave the others. Whoever looks at it is told what it waits for,
+    /// until it does not any more.
+    async fn tried(&self, id: Uuid, tried: Result<()>) {
+        let waits = match tried {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(operation = %id, %error, "an approval could not be followed yet");
+                Some(away(error.into()))
+            }
+        };
+        if let Err(error) = self.db.note_wait_unscoped(id, waits).await {
+            tracing::warn!(operation = %id, %error, "what an operation waits for could not be noted");
         }
     }
 
@@ -205,13 +219,13 @@ impl App {
             Checked::Waits(_) => return Ok(()),
         };
         match self.db.admit_unscoped(op.id, &approvals, self.deadline_micros()).await {
-            Err(Error::Busy { operation, .. }) if operation.is_empty() => {
-                let message = format!("`{}` has changed since this was planned: ask anew", op.project);
-                return self.refuse(op, FailureReason::PlanStale, &message).await;
-            }
+            Ok(()) => {}
             // It came between the two looks.
             Err(Error::Busy { .. }) => return Ok(()),
-            admitted => admitted?,
+            Err(error) => {
+                let why = outdated(&error).ok_or(error)?;
+                return self.refuse_for(op.id, why).await;
+            }
         }
         self.engine.changed(op.id);
         self.engine.wake();
@@ -293,11 +307,20 @@ fn decided(state: State) -> bool {
     state == State::Approved || over(state).is_some()
 }
 
-/// A failure to follow one operation is no reason to leave the others.
-fn tried(operation: Uuid, tried: Result<()>) {
-    if let Err(error) = tried {
-        tracing::warn!(%operation, %error, "an approval could not be followed yet");
-    }
+/// Why what was planned cannot begin as it was planned, and never will.
+pub(super) fn outdated(error: &Error) -> Option<Failure> {
+    let changed = matches!(error, Error::Stale { .. } | Error::Declared { .. } | Error::NotFound { .. });
+    changed.then(|| Failure::refusal(FailureReason::PlanStale, format!("{error}: ask anew")))
+}
+
+/// What an operation waits for that could not be asked about.
+fn away(problem: Problem) -> Failure {
+    let reason = match problem.reason {
+        ErrorReason::RestoreNeeded => FailureReason::RestoreNeeded,
+        _ => FailureReason::DependencyUnavailable,
+    };
+    let waits = Failure::new(reason, FailureCode::Unavailable, format!("not begun yet: {}", problem.message));
+    Failure { details: problem.metadata.clone(), ..waits }
 }
 
 /// What people said that cannot be answered any more.

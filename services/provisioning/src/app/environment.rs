@@ -100,7 +100,7 @@ impl App {
     pub(crate) async fn ground(&self, context: &ChangeContext, name: &str) -> Result<ProjectSnapshot> {
         let project = self.db.project(&context.permit, name).await?;
         if !project.operation.is_empty() || project.state != ProjectState::Active {
-            return Err(Error::Busy { name: name.to_owned(), operation: project.operation });
+            return Err(Error::taken(name.to_owned(), project.operation));
         }
         let (path, rows) = futures::future::join(
             self.golden_path(&context.permit, &project.template_version),

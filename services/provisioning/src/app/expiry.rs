@@ -22,7 +22,7 @@ impl App {
         for timer in self.db.expired_unscoped(BATCH).await? {
             let pause = match self.expire(&timer).await {
                 Ok(begun) => begun.then_some(BEGUN),
-                Err(Error::Busy { .. }) => Some(BUSY),
+                Err(Error::Busy { .. } | Error::Stale { .. }) => Some(BUSY),
                 Err(error) => {
                     let pause =
                         LONGEST.min(BUSY * 2_u32.saturating_pow(timer.attempt.clamp(0, 20).unsigned_abs()));

@@ -7,11 +7,12 @@ use pavior_proto::pavior::policy::v1::Effect;
 use pavior_resource::ListQuery;
 use pavior_rpc::{ErrorReason, Problem, convert};
 
+use super::approval::outdated;
 use super::decision::unapproved;
 use super::response::OperationAnswer;
 use super::{Answer, App, ChangeContext};
 use crate::domain::names;
-use crate::domain::operation::{Operation, OperationState, untouched};
+use crate::domain::operation::{Operation, OperationState};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 pub(crate) use crate::store::OperationView;
@@ -114,9 +115,7 @@ impl App {
         let view = self.operation_view(&context.permit, context.action, name).await?;
         let how = match view.op.state == OperationState::Stuck {
             // Whoever asked for it is asked about again, and whoever takes it up was let in by the verb.
-            true if untouched(&view.op, &view.steps) => {
-                Some(TakeUp::Anew(self.checked_again(&view.op).await?))
-            }
+            true if view.untouched() => Some(TakeUp::Anew(self.checked_again(&view.op).await?)),
             true => {
                 self.may_be_taken_up(context, &view).await?;
                 Some(TakeUp::Rest)
@@ -124,12 +123,18 @@ impl App {
             false => None,
         };
         let asks = matches!(how, Some(TakeUp::Anew(Checked::Waits(None))));
+        let anew = matches!(how, Some(TakeUp::Anew(_)));
         let caller = Caller::of(&context.permit, context.action, &context.request_id);
-        match self
-            .db
-            .retry_unscoped(view.op.id, &caller, how, self.deadline_micros(), self.key(context))
-            .await
-        {
+        let taken_up = async |how| {
+            let (limit, key) = (self.deadline_micros(), self.key(context));
+            self.db.retry_unscoped(view.op.id, &caller, how, limit, key).await
+        };
+        let mut retried = taken_up(how).await;
+        if let Some(why) = retried.as_ref().err().filter(|_| anew).and_then(outdated) {
+            // It can never begin: to refuse the retry would leave it stuck for ever.
+            retried = taken_up(Some(TakeUp::Anew(Checked::Refused(why)))).await;
+        }
+        match retried {
             Ok(()) if asks => self.ask_people(view.op.id).await,
             Ok(()) => {}
             Err(Error::Illegal(_)) => {

@@ -134,7 +134,7 @@ impl App {
             return Ok(Error::Declared { identity: identity.to_owned(), resource: row.name });
         }
         let operation = self.db.removal_of_unscoped(&row.name).await?;
-        Ok(Error::Busy { name: row.name, operation })
+        Ok(Error::taken(row.name, operation.unwrap_or_default()))
     }
 
     /// Refuses what was made for a project or an environment itself as long as there is one.

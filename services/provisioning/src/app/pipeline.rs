@@ -117,7 +117,7 @@ impl App {
         let project = self.db.project(&context.permit, &names::project_of(name)).await?;
         let row = self.pipeline(&context.permit, &parsed).await?;
         if !project.operation.is_empty() || row.state != ResourceState::Active {
-            return Err(Error::Busy { name: project.name, operation: project.operation });
+            return Err(Error::taken(project.name, project.operation));
         }
         let made_by = current(std::slice::from_ref(&row)).remove(&row.name).unwrap_or_default().made_by;
         let mut change = planner::run(&row.name, &made_by, revision, Vec::new());

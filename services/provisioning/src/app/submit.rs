@@ -161,10 +161,7 @@ impl App {
     /// That something is worked on passes by itself; that an operation waits for people does not.
     pub(super) async fn explained(&self, permit: &Permit, refusal: Error) -> Error {
         let Error::Busy { name, operation } = refusal else { return refusal };
-        let found = match operation.as_str() {
-            "" => Ok(None),
-            operation => self.db.find_kept_operation(permit, operation).await,
-        };
+        let found = self.db.find_kept_operation(permit, &operation).await;
         let Some(op) = found.ok().flatten() else { return Error::Busy { name, operation } };
         let whom = match op.state {
             OperationState::Stuck => Some("an operator: it is stuck".to_owned()),

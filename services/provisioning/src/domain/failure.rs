@@ -109,6 +109,10 @@ named! {
         ArtifactChanged = "ARTIFACT_CHANGED",
         /// What is left of it waits for an operator.
         OperationStuck = "OPERATION_STUCK",
+        /// It has not begun: a service that has to be asked first does not answer.
+        DependencyUnavailable = "DEPENDENCY_UNAVAILABLE",
+        /// The same, because that service is over an older copy of its database.
+        RestoreNeeded = "RESTORE_NEEDED",
     }
 }
 
@@ -163,6 +167,7 @@ impl Failure {
             (_, R::Cancelled) => (Code::Cancelled, R::Cancelled),
             (_, R::NotApproved) => (Code::PermissionDenied, R::NotApproved),
             (_, reason @ (R::PlanStale | R::GuardrailDenied)) => (Code::FailedPrecondition, reason),
+            (_, reason @ (R::DependencyUnavailable | R::RestoreNeeded)) => (Code::Unavailable, reason),
             _ if self.code == FailureCode::Changed => (Code::FailedPrecondition, R::ArtifactChanged),
             _ => (self.code.status(), R::StepFailed),
         }

@@ -203,11 +203,6 @@ pub struct Prior {
 
 form!(Prior { identity, inputs, outputs, state, spec, sealed_inputs, generation });
 
-/// Whether nothing of an operation has happened, and all of it can still.
-pub fn untouched(operation: &Operation, steps: &[Step]) -> bool {
-    !operation.cancel_requested && steps.iter().all(|step| step.state.waits() && step.start_time.is_none())
-}
-
 named! {
     /// Where an operation stands.
     OperationState {

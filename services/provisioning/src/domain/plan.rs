@@ -59,6 +59,12 @@ impl Kind {
     pub fn reversible(self) -> bool {
         !matches!(self, Self::DestroyProject | Self::DestroyEnvironment | Self::DeleteOrphan)
     }
+
+    /// Whether what it works on is its own while people are asked about it. What mends or removes one thing beside others
+    /// keeps nobody from those for as long as people take: it takes what it needs when it begins.
+    pub fn holds_while_asked(self) -> bool {
+        !matches!(self, Self::RepairProject | Self::DeleteOrphan)
+    }
 }
 
 /// One field that changes.

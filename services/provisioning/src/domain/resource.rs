@@ -4,7 +4,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::plan::Spec;
+use super::plan::{Action, Spec};
 use super::state::{lifecycle, named};
 
 /// A resource as it is recorded.
@@ -87,6 +87,17 @@ named! {
         Fail = "FAIL",
         /// Its driver made it as asked, or it stands as before.
         Settle = "SETTLE",
+    }
+}
+
+impl ResourceEvent {
+    /// What happens to a resource that is there when an operation takes it for an action.
+    pub fn of(action: Action) -> Option<Self> {
+        match action {
+            Action::Update | Action::Replace => Some(Self::Update),
+            Action::Delete => Some(Self::Delete),
+            Action::Create | Action::Run | Action::Noop => None,
+        }
     }
 }
 

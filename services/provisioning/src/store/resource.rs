@@ -206,7 +206,9 @@ pub(crate) async fn recorded_as(
     let rows = resource::Entity::find()
         .filter(resource::Column::Organization.eq(organization))
         .filter(resource::Column::Driver.eq(driver))
-        .filter(resource::Column::Identity.eq(identity));
+        .filter(resource::Column::Identity.eq(identity))
+        // What is recorded for its removal only comes last.
+        .order_by_desc(resource::Column::Project);
     Ok(rows.one(connection).await?)
 }
 

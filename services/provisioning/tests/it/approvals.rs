@@ -2,8 +2,11 @@
 
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_rpc::Problem;
+use pavior_rpc::problem::{from_rpc_status, reason_name};
 use pavior_testkit::db::both;
 use serde_json::json;
+use tonic::Code;
 
 use crate::fixture::*;
 
@@ -68,6 +71,51 @@ async fn people_are_asked_and_their_answer_is_followed() {
             }
         })
         .await;
+    })
+    .await;
+}
+
+/// Whoever looks at an operation that cannot ask people yet is told why, until it can.
+#[tokio::test]
+async fn what_keeps_people_from_being_asked_is_told() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let approvals = json!([{"quorum": 1, "group": format!("{ACME}/groups/platform"), "ruleIds": ["p"]}]);
+        let answer = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals });
+        f.decide("provisioning.environments.create", answer);
+        for (id, problem, said) in [
+            ("first", Problem::unavailable("it is away"), "policy does not answer"),
+            ("second", Problem::restore_needed("it is older"), "it is older"),
+        ] {
+            f.peers.state().away = Some(problem.clone());
+            let mut request = environment_request(id);
+            request.environment.as_mut().unwrap().environment_class_id = "preview".into();
+            let waits = f.projects().create_environment(f.call(request)).await.unwrap().into_inner();
+            let about = metadata(&waits);
+            assert_eq!((waits.done, about.state()), (false, pb::operation_metadata::State::Checking));
+            let told = from_rpc_status(&about.error.unwrap());
+            assert_eq!((told.code, told.reason.as_str()), (Code::Unavailable, reason_name(problem.reason)));
+            assert!(told.message.starts_with("not begun yet: "), "{}", told.message);
+            assert!(told.message.contains(said), "{}", told.message);
+
+            f.peers.state().away = None;
+            let asked = pavior_testkit::wait_for("people", std::time::Duration::from_secs(60), async || {
+                let get = lro::GetOperationRequest { name: waits.name.clone() };
+                let seen = f.operations().get_operation(f.call(get)).await.unwrap().into_inner();
+                match metadata(&seen).state() {
+                    pb::operation_metadata::State::AwaitingApproval => Ok(metadata(&seen)),
+                    state => Err(state),
+                }
+            })
+            .await;
+            assert_eq!(asked.error, None);
+            // What it waited for once is not what ends it.
+            let cancel = lro::CancelOperationRequest { name: waits.name.clone() };
+            f.operations().cancel_operation(f.call(cancel)).await.unwrap();
+            let ended = f.wait(waits).await;
+            assert!(status(&ended).is_some_and(|status| status.message.starts_with("cancelled by")));
+        }
     })
     .await;
 }

@@ -186,7 +186,7 @@ async fn nothing_is_carried_out_before_the_histories_are_known_to_fit() {
     })
     .await;
     // The log is found to know more than this database. What follows from a call that was under way does not begin.
-    let apart = pavior_store::outbox::Apart::OlderEpoch { epoch: None, recorded: 7 };
+    let apart = pavior_store::outbox::Difference::OlderEpoch { epoch: None, recorded: 7 }.of("provisioning");
     world.db.history().set(Some(apart));
     assert!(!world.db.history().fits());
     gate.add_permits(1);

@@ -1,15 +1,21 @@
 //! Orphans whose names are those of something that there is, and several who remove one at the same time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pavior_driver::testing::CallKind;
+use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_driver::{ApplyRequest, CallContext, Driver as _, NullSink, Outcome, Prior};
 use pavior_proto::google::longrunning::{CancelOperationRequest, GetOperationRequest, Operation};
 use pavior_proto::pavior::provisioning::v1 as pb;
+use pavior_provisioning::store::entity::resource as row;
+use pavior_store::StoreError;
 use pavior_testkit::assert_problem;
 use pavior_testkit::db::both;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::fixture::*;
@@ -41,6 +47,22 @@ fn needs_approval(f: &Fixture) {
     f.decide("provisioning.resources.deleteOrphan", answer);
 }
 
+fn approve(f: &Fixture, operation: &Operation) {
+    f.peers.state().approvals.get_mut(&metadata(operation).approval).unwrap().state = 2;
+}
+
+/// No operation has the project, or its environment.
+async fn assert_free(f: &Fixture) {
+    let get = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
+    let project = f.projects().get_project(f.call(get)).await.unwrap().into_inner();
+    assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
+    let environment = f.environment("development").await;
+    assert_eq!(
+        (environment.state(), environment.active_operation.as_str()),
+        (pb::environment::State::Active, "")
+    );
+}
+
 async fn cancelled(f: &Fixture, operation: Operation) {
     let cancel = CancelOperationRequest { name: operation.name.clone() };
     f.operations().cancel_operation(f.call(cancel)).await.unwrap();
@@ -68,12 +90,13 @@ async fn an_orphan_is_removed_beside_what_has_its_name() {
             assert_ne!(orphan, before.external_id);
             needs_approval(&f);
             let waits = delete(&f, request("fake", &orphan)).await;
-            let remove = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
-            let busy = f.projects().delete_project(f.call(remove)).await;
+            // Nobody waits for people who are asked about it, but those who ask for the same.
             let told = [("operation", waits.name.as_str())];
-            let busy = assert_problem(busy, Code::Aborted, "RESOURCE_BUSY", &told);
-            assert!(busy.message.contains("waits for approval `"), "{}", busy.message);
-            assert_eq!(busy.retry_after, Some(Duration::from_secs(60)));
+            let again = f.projects().delete_orphan(f.call(request("fake", &orphan))).await;
+            let again = assert_problem(again, Code::Aborted, "RESOURCE_BUSY", &told);
+            assert!(again.message.contains("waits for approval `"), "{}", again.message);
+            assert_eq!(again.retry_after, Some(Duration::from_secs(60)));
+            assert_free(&f).await;
             cancelled(&f, waits).await;
             assert_eq!(findings(&f).await.len(), 1);
 
@@ -89,13 +112,116 @@ async fn an_orphan_is_removed_beside_what_has_its_name() {
             assert_eq!(after.expiration, environment.expiration);
             assert_eq!(resource(&f, &name).await, before);
         }
-        let get = pb::GetProjectRequest { name: HELLO.into(), ..Default::default() };
-        let project = f.projects().get_project(f.call(get)).await.unwrap().into_inner();
-        assert_eq!((project.state(), project.active_operation.as_str()), (pb::project::State::Active, ""));
+        assert_free(&f).await;
         // It can still be taken down, and nothing of the removals is left in the way.
         let remove = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
         let gone = f.wait(f.projects().delete_project(f.call(remove)).await.unwrap().into_inner()).await;
         assert_eq!((problem(&gone), f.driver.live().len()), (None, 0));
+    })
+    .await;
+}
+
+/// What an orphan has the name of is taken when people have agreed, and when nobody else has it.
+#[tokio::test]
+async fn what_has_an_orphans_name_is_held_while_that_is_removed() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let environment = format!("{HELLO}/environments/development");
+        for name in [format!("{environment}/resources/database"), format!("{HELLO}/resources/repository")] {
+            let orphan = left(&f, &name, None).await;
+            needs_approval(&f);
+            let waits = delete(&f, request("fake", &orphan)).await;
+            let (first, second) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+            let step = if name.contains("/environments/") { "development.database" } else { "repository" };
+            f.driver.script(CallKind::Apply, "development.workload", [Behaviour::Gate(first.clone())]);
+            f.driver.script(CallKind::Destroy, step, [Behaviour::Gate(second.clone())]);
+            f.driver.break_down(&format!("{environment}/resources/workload"));
+            let deploy = || {
+                f.call(pb::CreateDeploymentRequest {
+                    parent: environment.clone(),
+                    deployment: Some(pb::Deployment::default()),
+                    ..Default::default()
+                })
+            };
+            let goes_on = f.deployments().create_deployment(deploy()).await.unwrap().into_inner();
+            approve(&f, &waits);
+            first.add_permits(1);
+            let goes_on = f.wait(goes_on).await;
+            assert_eq!(problem(&goes_on), None);
+            pavior_testkit::wait_for("the removal", Duration::from_secs(60), async || {
+                let shown = begun(&f, &waits.name).await;
+                if metadata(&shown).start_time.is_some() { Ok(()) } else { Err(metadata(&shown)) }
+            })
+            .await;
+            let told = [("operation", waits.name.as_str())];
+            let busy = f.deployments().create_deployment(deploy()).await;
+            assert_problem(busy, Code::Aborted, "RESOURCE_BUSY", &told);
+            second.add_permits(1);
+            let done = f.wait(waits).await;
+            assert_eq!(problem(&done), None);
+            let (ended, started) =
+                (metadata(&goes_on).end_time.unwrap(), metadata(&done).start_time.unwrap());
+            assert!((ended.seconds, ended.nanos) <= (started.seconds, started.nanos));
+            assert_free(&f).await;
+            f.peers.state().decisions.clear();
+        }
+    })
+    .await;
+}
+
+/// What people agreed to was planned beside the thing that had the name: without it another could take the name.
+#[tokio::test]
+async fn a_removal_that_waited_is_refused_when_the_name_is_nobodys_any_more() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let environment = format!("{HELLO}/environments/development");
+        let orphan = left(&f, &format!("{environment}/resources/database"), None).await;
+        needs_approval(&f);
+        let waits = delete(&f, request("fake", &orphan)).await;
+        let remove = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
+        let gone = f.wait(f.projects().delete_project(f.call(remove)).await.unwrap().into_inner()).await;
+        assert_eq!(problem(&gone), None);
+        approve(&f, &waits);
+        let ended = f.wait(waits).await;
+        let said = problem(&ended).unwrap();
+        assert!(said.starts_with("PLAN_STALE: ") && said.ends_with(": ask anew"), "{said}");
+        assert_eq!(metadata(&ended).state(), pb::operation_metadata::State::Denied);
+        assert_eq!((findings(&f).await.len(), f.driver.live().len()), (1, 1));
+        f.peers.state().decisions.clear();
+        assert_eq!(problem(&f.wait(delete(&f, request("fake", &orphan)).await).await), None);
+        assert_eq!(f.driver.live(), Vec::<String>::new());
+    })
+    .await;
+}
+
+/// Somebody may declare the thing while people are asked about its removal: then it is no orphan any more.
+#[tokio::test]
+async fn what_was_declared_while_its_removal_waited_is_not_removed() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let identity = lost_database(&f, "acme").await;
+        needs_approval(&f);
+        let waits = delete(&f, request("fake", &identity)).await;
+        let name = format!("{HELLO}/environments/development/resources/database");
+        let rows = row::Entity::update_many()
+            .col_expr(row::Column::Identity, Expr::value(identity.clone()))
+            .filter(row::Column::Name.eq(name.clone()));
+        let held = f.store.upkeep::<(), StoreError, _>("a test", move |tx| {
+            let rows = rows.clone();
+            Box::pin(async move {
+                rows.exec(tx).await?;
+                Ok(())
+            })
+        });
+        held.await.unwrap();
+        approve(&f, &waits);
+        let ended = f.wait(waits).await;
+        let told = format!("PLAN_STALE: `{identity}` is no orphan: `{name}` declares it: ask anew");
+        assert_eq!(problem(&ended), Some(told));
+        assert!(f.driver.live().iter().any(|one| one.contains("projects/lost")), "{:?}", f.driver.live());
     })
     .await;
 }

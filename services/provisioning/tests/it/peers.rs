@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) decisions: BTreeMap<String, Value>,
     pub(crate) questions: Vec<decision_pb::DecideRequest>,
     pub(crate) approvals: BTreeMap<String, policy::Approval>,
+    /// Why people cannot be asked now.
+    pub(crate) away: Option<Problem>,
     /// What people agree to is not enough.
     pub(crate) wants_more: bool,
     pub(crate) records: Vec<String>,
@@ -187,6 +189,9 @@ impl State {
     }
 
     fn ask(&mut self, request: decision_pb::CreateApprovalRequest) -> Result<policy::Approval, Status> {
+        if let Some(away) = self.away.clone() {
+            return Err(away.into());
+        }
         let mut wanted = request.approval.unwrap_or_default();
         if let Some(there) = self.approvals.values().find(|there| there.operation == wanted.operation) {
             return Ok(there.clone());

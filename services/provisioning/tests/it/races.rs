@@ -7,12 +7,12 @@ use pavior_driver::testing::{Behaviour, CallKind};
 use pavior_proto::google::longrunning as lro;
 use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_provisioning::domain::plan::Kind;
+use pavior_provisioning::domain::plan::{Action, Kind};
 use pavior_provisioning::domain::question::{Fate, Subject, Touched, Verb, WorksOn};
 use pavior_provisioning::domain::questions;
 use pavior_provisioning::error::Error;
-use pavior_provisioning::store::entity::environment;
-use pavior_provisioning::store::{NewEnvironment, NewOperation};
+use pavior_provisioning::store::entity::{environment, project};
+use pavior_provisioning::store::{Admission, NewEnvironment, NewOperation};
 use pavior_store::{Store, StoreError};
 use pavior_testkit::db::{both, postgres, sqlite};
 use sea_orm::{ConnectionTrait, EntityTrait, Statement};
@@ -135,21 +135,113 @@ async fn a_project_is_taken_down_only_with_the_environments_that_were_planned_wi
         let deployed = world.db.accept_unscoped(deploy.clone()).await;
         deployed.unwrap();
         let refused = world.db.accept_unscoped(removal(&row)).await.unwrap_err();
-        assert!(matches!(&refused, Error::Busy { name, .. } if name == PROJECT), "{refused}");
+        assert!(matches!(&refused, Error::Stale { name } if name == PROJECT), "{refused}");
         // Nor is anything done twice with what was seen once, or with one that was made anew under the same name.
         deploy.id = uuid::Uuid::now_v7();
         deploy.plan.id = uuid::Uuid::now_v7();
         let refused = world.db.accept_unscoped(deploy.clone()).await.unwrap_err();
-        assert!(matches!(&refused, Error::Busy { name, .. } if *name == row.name), "{refused}");
+        assert!(matches!(&refused, Error::Stale { name } if *name == row.name), "{refused}");
         let rows = environment::Entity::find().all(world.db.store().read()).await.unwrap();
         deploy.seen.insert(row.name.clone(), (uuid::Uuid::now_v7(), rows[0].revision));
         let refused = world.db.accept_unscoped(deploy).await.unwrap_err();
-        assert!(matches!(&refused, Error::Busy { name, .. } if *name == row.name), "{refused}");
+        assert!(matches!(&refused, Error::Stale { name } if *name == row.name), "{refused}");
         world.db.accept_unscoped(removal(&rows[0])).await.unwrap();
         let left = environment::Entity::find().all(world.db.store().read()).await.unwrap();
         assert_eq!(left, []);
     })
     .await;
+}
+
+/// An operation of the project that waits for people, by its kind.
+async fn asked_about(world: &World, kind: Kind) -> uuid::Uuid {
+    let rows = project::Entity::find().all(world.db.store().read()).await.unwrap();
+    let mut new = new_operation(plan(kind, vec![change("r", Action::Update, &[], json!({}))]));
+    new.plan.settings = json!({ "uid": rows[0].uid, "revision": rows[0].revision });
+    new.admission = Admission::AskPeople;
+    let id = new.id;
+    world.db.accept_unscoped(new).await.unwrap();
+    id
+}
+
+/// What is stuck is taken up in the project that it was accepted in, never in a later one of the same name.
+#[tokio::test]
+async fn a_project_is_not_taken_down_while_something_of_it_is_stuck() {
+    both(|db| async {
+        let world = World::new(db).await;
+        let row = project_with_environment(&world).await;
+        for kind in [Kind::Run, Kind::RepairProject] {
+            let id = asked_about(&world, kind).await;
+            let name = world.view(id).await.op.name;
+            let busy = |refused: Error| {
+                assert!(matches!(&refused, Error::Busy { operation, .. } if *operation == name), "{refused}");
+            };
+            busy(world.db.accept_unscoped(removal(&row)).await.unwrap_err());
+            world.db.park_unscoped(id, &restorer()).await.unwrap();
+            assert_eq!(world.view(id).await.op.state.as_str(), "STUCK");
+            busy(world.db.accept_unscoped(removal(&row)).await.unwrap_err());
+            // Taken up, it can be cancelled, and nothing is in the way any more.
+            let waits = Some(TakeUp::Anew(Checked::Waits(None)));
+            world.db.retry_unscoped(id, &by_alice(RETRY), waits, 60_000_000, None).await.unwrap();
+            world.db.cancel_unscoped(id, &by_alice(CANCEL)).await.unwrap();
+            assert_eq!(world.view(id).await.op.state.as_str(), "COMPENSATED");
+        }
+        world.db.accept_unscoped(removal(&row)).await.unwrap();
+    })
+    .await;
+}
+
+/// Another operation has the project when it is asked for, and not any more when it is asked which one: it is in nobody's
+/// way then, and nothing has changed for what people have agreed to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_let_begin_while_another_lets_go_is_not_stale() {
+    let Some(db) = postgres().await else { return };
+    let world = World::new(db).await;
+    project_with_environment(&world).await;
+    let id = asked_about(&world, Kind::Run).await;
+    let store = world.db.store().clone();
+    let run = async |sql: &'static str| {
+        let done = store.upkeep::<(), StoreError, _>("a test", move |tx| {
+            Box::pin(async move {
+                tx.execute_unprepared(sql).await?;
+                Ok(())
+            })
+        });
+        done.await.unwrap();
+    };
+    // Whoever has tried to take a project waits, with or without success, until the test lets go of a lock.
+    run("CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END'")
+    .await;
+    run("UPDATE project SET operation = 'organizations/acme/operations/other'").await;
+    run("CREATE TRIGGER wait_for_test AFTER UPDATE ON project FOR EACH STATEMENT EXECUTE FUNCTION wait_for_test()")
+        .await;
+    let (held, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let other = tokio::spawn({
+        let (store, held, release) = (store.clone(), held.clone(), release.clone());
+        async move {
+            let lets_go = store.upkeep::<(), StoreError, _>("a test", move |tx| {
+                let (held, release) = (held.clone(), release.clone());
+                Box::pin(async move {
+                    tx.execute_unprepared("SELECT pg_advisory_xact_lock(42)").await?;
+                    held.notify_one();
+                    release.notified().await;
+                    tx.execute_unprepared("UPDATE project SET operation = ''").await?;
+                    Ok(())
+                })
+            });
+            lets_go.await.unwrap();
+        }
+    });
+    held.notified().await;
+    let admitted = tokio::spawn({
+        let db = world.db.clone();
+        async move { db.admit_unscoped(id, &[], 60_000_000).await }
+    });
+    until_waiting(&store, 1).await;
+    release.notify_one();
+    other.await.unwrap();
+    admitted.await.unwrap().unwrap();
+    assert_ne!(world.view(id).await.op.state.as_str(), "CHECKING");
 }
 
 #[tokio::test]

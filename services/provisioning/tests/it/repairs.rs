@@ -5,14 +5,16 @@ use std::sync::Arc;
 use pavior_driver::testing::{Behaviour, CallKind, Presence};
 use pavior_proto::google::longrunning::{CancelOperationRequest, Operation};
 use pavior_proto::pavior::provisioning::v1 as pb;
-use pavior_testkit::assert_problem;
+use pavior_provisioning::restore::park;
 use pavior_testkit::db::both;
+use pavior_testkit::{SystemClock, SystemIds, assert_problem};
 use prost_types::FieldMask;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::fixture::*;
+use crate::harness::restorer;
 use crate::orphans::{ENTITY, findings};
 
 fn request() -> pb::RepairProjectRequest {
@@ -41,6 +43,40 @@ fn needs_approval(f: &Fixture, action: &str) {
 
 fn approve(f: &Fixture, operation: &Operation) {
     f.peers.state().approvals.get_mut(&metadata(operation).approval).unwrap().state = 2;
+}
+
+/// Changes what is said about the project, which makes it another for whoever planned with it.
+async fn describe(f: &Fixture, display_name: &str) {
+    let display_name = display_name.to_owned();
+    let described = pb::Project { name: HELLO.into(), display_name, ..Default::default() };
+    let describe = pb::UpdateProjectRequest {
+        project: Some(described),
+        update_mask: Some(FieldMask { paths: vec!["display_name".to_owned()] }),
+        ..Default::default()
+    };
+    f.projects().update_project(f.call(describe)).await.unwrap();
+}
+
+/// All is as it should be, and nothing has the project.
+async fn assert_mended(f: &Fixture) {
+    assert_eq!(findings(f).await, []);
+    let shown = project(f).await;
+    assert_eq!((shown.state(), shown.active_operation.as_str()), (pb::project::State::Active, ""));
+}
+
+/// What was not mended can still be.
+async fn assert_repairable(f: &Fixture) {
+    assert_eq!(problem(&repair(f).await), None);
+    assert_mended(f).await;
+}
+
+fn assert_outdated(ended: &Operation) {
+    let said = problem(ended).unwrap();
+    assert!(
+        said.starts_with("PLAN_STALE: ") && said.ends_with("has changed since this was planned: ask anew"),
+        "{said}"
+    );
+    assert_eq!(metadata(ended).state(), pb::operation_metadata::State::Denied);
 }
 
 async fn cancelled(f: &Fixture, operation: Operation) {
@@ -164,17 +200,14 @@ async fn a_repair_that_waits_for_people_holds_nothing() {
         // Who has agreed to a plan has agreed to what was planned with: it is still so.
         approve(&f, &waits);
         assert_eq!(problem(&f.wait(waits).await), None);
-        assert_eq!(findings(&f).await, []);
-        let shown = project(&f).await;
-        assert_eq!((shown.state(), shown.active_operation.as_str()), (pb::project::State::Active, ""));
+        assert_mended(&f).await;
 
         // One that is not wanted leaves everything as it is.
         f.peers.state().entities.remove(ENTITY);
         cancelled(&f, begun(&f).await).await;
         assert_eq!((project(&f).await.state(), findings(&f).await.len()), (pb::project::State::Active, 1));
         f.peers.state().decisions.clear();
-        assert_eq!(problem(&repair(&f).await), None);
-        assert_eq!(findings(&f).await, []);
+        assert_repairable(&f).await;
     })
     .await;
 }
@@ -227,24 +260,37 @@ async fn a_repair_that_waited_is_refused_when_the_project_has_changed() {
         f.driver.vanish(&format!("{HELLO}/resources/repository"));
         needs_approval(&f, "provisioning.projects.repair");
         let waits = begun(&f).await;
-        let described =
-            pb::Project { name: HELLO.into(), display_name: "Hello".into(), ..Default::default() };
-        let describe = pb::UpdateProjectRequest {
-            project: Some(described),
-            update_mask: Some(FieldMask { paths: vec!["display_name".to_owned()] }),
-            ..Default::default()
-        };
-        f.projects().update_project(f.call(describe)).await.unwrap();
+        describe(&f, "Hello").await;
         let effects = f.driver.effects();
         approve(&f, &waits);
-        let ended = f.wait(waits).await;
-        let said = problem(&ended).unwrap();
-        assert!(said.starts_with("PLAN_STALE: ") && said.contains("has changed"), "{said}");
-        assert_eq!(metadata(&ended).state(), pb::operation_metadata::State::Denied);
+        assert_outdated(&f.wait(waits).await);
         assert_eq!((f.driver.effects(), project(&f).await.state()), (effects, pb::project::State::Active));
         f.peers.state().decisions.clear();
-        assert_eq!(problem(&repair(&f).await), None);
-        assert_eq!(findings(&f).await, []);
+        assert_repairable(&f).await;
+    })
+    .await;
+}
+
+/// The same where it is taken up by an operator: it ends, instead of being refused for ever and staying stuck.
+#[tokio::test]
+async fn a_repair_that_is_taken_up_ends_when_the_project_has_changed() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        f.driver.vanish(&format!("{HELLO}/resources/repository"));
+        needs_approval(&f, "provisioning.projects.repair");
+        let waits = begun(&f).await;
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+        park(f.store.clone(), clock, ids, &restorer()).await.unwrap();
+        describe(&f, "Hello").await;
+        let effects = f.driver.effects();
+        f.peers.state().decisions.clear();
+        let retry = pb::RetryOperationRequest { name: waits.name.clone(), ..Default::default() };
+        let ended = f.operation_service().retry_operation(f.call(retry)).await.unwrap().into_inner();
+        assert!(ended.done);
+        assert_outdated(&ended);
+        assert_eq!((f.driver.effects(), project(&f).await.state()), (effects, pb::project::State::Active));
+        assert_repairable(&f).await;
     })
     .await;
 }

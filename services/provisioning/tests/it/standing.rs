@@ -229,7 +229,8 @@ async fn an_older_copy_answers_no_change() {
         f.project().await;
         let created = f.begin_environment("staging").await;
         assert_eq!(problem(&f.wait(created).await), None);
-        f.store.history().set(Some(pavior_store::outbox::Apart::OlderEpoch { epoch: None, recorded: 7 }));
+        let older = pavior_store::outbox::Difference::OlderEpoch { epoch: None, recorded: 7 };
+        f.store.history().set(Some(older.of("provisioning")));
         let refused = |status: Result<(), tonic::Status>| {
             let problem = assert_problem(status, Code::Unavailable, "RESTORE_NEEDED", &[]);
             assert_eq!(problem.retry_after, None);

@@ -13,6 +13,7 @@ use jsonwebtoken::crypto;
 use pavior_core::clock::Clock;
 use pavior_core::id::{validate_id, validate_id_in};
 use pavior_core::principal::{INSTALLATION, Principal, PrincipalKind, is_reserved};
+use pavior_core::text::is_hidden;
 use serde_json::{Map, Value};
 
 pub use config::{Algorithm, IssuerConfig};
@@ -280,7 +281,8 @@ impl Issuer {
             subject: acting.subject,
             groups: self.groups(own)?,
             email: claimed(&config.email_claim),
-            display_name: text(own, "name").map(str::to_owned),
+            // One that would change how what stands beside it is shown is none.
+            display_name: text(own, "name").filter(|name| !name.contains(is_hidden)).map(str::to_owned),
             on_behalf_of,
         })
     }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::FutureExt;
 use http::{HeaderName, HeaderValue, Method as Verb, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use opentelemetry::trace::TraceContextExt;
@@ -23,7 +22,7 @@ use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{Peer, Stack, rescue as fix};
-use crate::body::{LimitBody, OnEnd, first_message, observe};
+use crate::body::{OnEnd, Polled, Tap, Tapped, first_message, limited, observe};
 use crate::context::{self, REQUEST_ID, RequestContext, Trace};
 use crate::methods;
 use crate::problem::{ErrorReason, Problem};
@@ -193,7 +192,7 @@ pub(super) fn rescue(next: Stack) -> Stack {
                 if fix::fix_headers(response.headers_mut()) {
                     return response;
                 }
-                response.map(|body| Body::new(fix::RescueBody::new(body)))
+                response.map(fix::rescued)
             })
             .boxed()
     })
@@ -208,7 +207,7 @@ pub(super) fn catch_panic(next: Stack) -> Stack {
             .catch_unwind()
             .map(|caught| match caught {
                 Ok(response) if crate::body::code_in(response.headers()).is_some() => response,
-                Ok(response) => response.map(|body| Body::new(PanicBody(Some(body)))),
+                Ok(response) => response.map(|body| Tapped::body(body, Catch)),
                 Err(panic) => status_response(panic_problem(panic.as_ref())),
             })
             .boxed()
@@ -222,33 +221,18 @@ fn panic_problem(panic: &(dyn std::any::Any + Send)) -> Problem {
 }
 
 /// Makes an error of a panic.
-struct PanicBody(Option<Body>);
+struct Catch;
 
-impl HttpBody for PanicBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(inner) = self.0.as_mut() else { return Poll::Ready(None) };
-        match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(cx))) {
+impl Tap for Catch {
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> Polled {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *inner).poll_frame(cx))) {
             Ok(polled) => polled,
             Err(panic) => {
                 // What panicked is in an unknown state and is not asked again.
-                self.0 = None;
+                *inner = Body::empty();
                 Poll::Ready(Some(Err(panic_problem(panic.as_ref()).into())))
             }
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map(HttpBody::size_hint).unwrap_or_default()
     }
 }
 
@@ -261,7 +245,7 @@ pub(super) fn load_shed(next: Stack, max_concurrency: usize, max_message_bytes: 
                 .retry_in(Duration::from_secs(1));
             return std::future::ready(status_response(problem)).boxed();
         };
-        let request = request.map(|body| Body::new(LimitBody::new(body, max_message_bytes)));
+        let request = request.map(|body| limited(body, max_message_bytes));
         next.handle(request)
             .map(|response| {
                 drop(place);

@@ -4,15 +4,14 @@ use pavior_core::Fault;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use pavior_proto::google::rpc;
 use prost::{Message, Name};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::body::{Framing, trailers};
+use crate::body::{Framing, Polled, Tap, Tapped, trailers};
 use crate::problem::{ErrorReason, Problem, clip, from_status};
 
 /// Repairs the status in headers or trailers. True when there was one, so that no trailers will follow.
@@ -139,58 +138,41 @@ fn explain(status: &Status) -> Problem {
 
 /// Repairs the status in the trailers of a stream, and turns an error of the body into one. Not behind half of a
 /// message, where no client could read it: then the stream is reset.
-pub(super) struct RescueBody {
-    inner: Option<Body>,
+struct Rescue {
     framing: Framing,
 }
 
-impl RescueBody {
-    pub(super) fn new(inner: Body) -> Self {
-        Self { inner: Some(inner), framing: Framing::default() }
-    }
+pub(super) fn rescued(inner: Body) -> Body {
+    Tapped::body(inner, Rescue { framing: Framing::default() })
 }
 
-impl HttpBody for RescueBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
-        match ready!(Pin::new(inner).poll_frame(cx)) {
+impl Tap for Rescue {
+    fn poll(&mut self, inner: &mut Body, cx: &mut Context<'_>) -> Polled {
+        match ready!(Pin::new(&mut *inner).poll_frame(cx)) {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     fix_headers(trailers);
                 }
                 if let Some(data) = frame.data_ref() {
-                    this.framing.follow(data, usize::MAX)?;
+                    self.framing.follow(data, usize::MAX)?;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(status)) => {
-                this.inner = None;
+                *inner = Body::empty();
                 let status = fix_status(&status).unwrap_or(status);
-                let whole = this.framing.between();
+                let whole = self.framing.between();
                 Poll::Ready(Some(if whole { Ok(Frame::trailers(trailers(&status))) } else { Err(status) }))
             }
             None => Poll::Ready(None),
         }
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map(HttpBody::size_hint).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::problem::any;
 
@@ -218,7 +200,7 @@ mod tests {
         for cut in 0..=MESSAGE.len() {
             let pieces = [Ok(Frame::data(Bytes::from_static(&MESSAGE[..cut]))), Err(Status::aborted("busy"))];
             let inner = Body::new(http_body_util::StreamBody::new(futures::stream::iter(pieces)));
-            let mut body = RescueBody::new(inner);
+            let mut body = rescued(inner);
             body.frame().await.unwrap().unwrap();
             let told = body.frame().await.unwrap();
             let told = told.map(|frame| Status::from_header_map(frame.trailers_ref().unwrap()).unwrap());

@@ -161,7 +161,10 @@ fn the_rules_of_the_protos_hold_for_elements_keys_and_values() {
     };
     assert_eq!(told("entity.labels.team"), Some("must have at most 256 characters"));
     assert_eq!(told("entity.labels.`a b`"), Some("must be 1 to 128 letters, digits or `-_./`"));
-    assert_eq!(told("entity.tags[1]"), Some("must be 1 to 63 characters without spaces"));
+    assert_eq!(
+        told("entity.tags[1]"),
+        Some("must be 1 to 63 characters without spaces or invisible formatting")
+    );
 }
 
 #[test]

@@ -190,7 +190,10 @@ async fn admin_shows_metrics_and_readiness() {
     let answer = http(admin, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("database"), "{answer}");
     // The reason is for those who may look here.
-    assert!(answer.contains(r#""severity":"blocks","reason":"password refused""#), "{answer}");
+    assert!(
+        answer.contains(r#""severity":"blocks","reason":"password refused","cause":"other""#),
+        "{answer}"
+    );
     assert!(http(admin, "/healthz").await.starts_with("HTTP/1.1 200"));
     let metrics = http(admin, "/metrics").await;
     assert!(metrics.contains("pavior_test_count_total") && metrics.contains(" 3"), "{metrics}");

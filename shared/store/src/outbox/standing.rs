@@ -5,6 +5,7 @@
 //! and while they do not fit no change is taken: whatever is done on top makes it worse.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use pavior_core::audit::AuditEvent;
@@ -39,13 +40,19 @@ pub struct Recorded {
     pub newest_epoch: Option<i64>,
 }
 
+/// That the database of a service and the audit log do not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apart {
+    /// The service.
+    pub service: String,
+    /// How they do not fit.
+    pub how: Difference,
+}
+
 /// How the two do not fit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Apart {
-    /// The log has events that this database does not know of.
-    #[error(
-        "the audit log has {recorded} events of epoch {epoch}, this database knows of {last}: it is an older copy"
-    )]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// The log has events that the database does not know of.
     Behind {
         /// The epoch.
         epoch: i64,
@@ -54,8 +61,7 @@ pub enum Apart {
         /// The last number there.
         recorded: i64,
     },
-    /// The log has an epoch that this database does not know of.
-    #[error("the audit log has events of epoch {recorded}, this database knows of none after {}: it is empty or an older copy", .epoch.map_or_else(|| "the beginning".to_owned(), |epoch| format!("epoch {epoch}")))]
+    /// The log has an epoch that the database does not know of.
     OlderEpoch {
         /// The epoch here.
         epoch: Option<i64>,
@@ -63,9 +69,6 @@ pub enum Apart {
         recorded: i64,
     },
     /// The log lacks events that were delivered to it.
-    #[error(
-        "{delivered} events of epoch {epoch} were delivered, the audit log has {recorded}: the audit database is an older copy"
-    )]
     LogBehind {
         /// The epoch.
         epoch: i64,
@@ -75,9 +78,6 @@ pub enum Apart {
         recorded: i64,
     },
     /// The same number stands for two events.
-    #[error(
-        "event {seq} of epoch {epoch} is {here} here and {there} in the audit log: one of the two databases is an older copy"
-    )]
     Diverged {
         /// The epoch.
         epoch: i64,
@@ -90,18 +90,55 @@ pub enum Apart {
     },
 }
 
-/// The command without which changes stay refused: every [`Apart::remedy`] names it, and nothing else does.
-pub const RESTORE: &str = "`pavior restore";
+impl Difference {
+    /// The same of the database of a service.
+    pub fn of(self, service: impl Into<String>) -> Apart {
+        Apart { service: service.into(), how: self }
+    }
+}
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, how } = self;
+        match how {
+            Difference::Behind { epoch, last, recorded } => write!(
+                f,
+                "the audit log has {recorded} events of epoch {epoch}, the database of {service} knows of {last}: it is an \
+                 older copy"
+            ),
+            Difference::OlderEpoch { epoch: None, recorded } => write!(
+                f,
+                "the audit log has events of epoch {recorded}, the database of {service} knows of none: it is empty or an \
+                 older copy"
+            ),
+            Difference::OlderEpoch { epoch: Some(epoch), recorded } => write!(
+                f,
+                "the audit log has events of epoch {recorded}, the database of {service} knows of none after epoch {epoch}: \
+                 it is an older copy"
+            ),
+            Difference::LogBehind { epoch, delivered, recorded } => write!(
+                f,
+                "{delivered} events of {service}, epoch {epoch}, were delivered, the audit log has {recorded}: the audit \
+                 database is an older copy"
+            ),
+            Difference::Diverged { epoch, seq, here, there } => write!(
+                f,
+                "event {seq} of epoch {epoch} is {here} in the database of {service} and {there} in the audit log: one of \
+                 the two is an older copy"
+            ),
+        }
+    }
+}
 
 impl Apart {
     /// What an operator does about it.
     pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::LogBehind { .. } => {
+        match &self.how {
+            Difference::LogBehind { .. } => {
                 "stop the platform and put the newest copy of the audit database back; only if there is none, run \
                  `pavior restore --accept-lost-records --reason \"...\"`; then start the platform"
             }
-            Self::Behind { .. } | Self::OlderEpoch { .. } | Self::Diverged { .. } => {
+            Difference::Behind { .. } | Difference::OlderEpoch { .. } | Difference::Diverged { .. } => {
                 "stop the platform, run `pavior restore`, and start the platform"
             }
         }
@@ -200,8 +237,8 @@ pub async fn compare(
         return Ok(Standing::Moved);
     }
     let here = Position { last: after.last, ..before.clone() };
-    if let Some(apart) = compare_numbers(&here, there) {
-        return Ok(Standing::Apart(apart));
+    if let Some(how) = compare_numbers(&here, there) {
+        return Ok(Standing::Apart(how.of(service)));
     }
     let (Some(epoch), Some(other)) = (here.epoch, there.last_event) else { return Ok(Standing::Fits) };
     let sql = "SELECT event FROM outbox WHERE service = $1 AND epoch = $2 AND seq = $3";
@@ -212,19 +249,21 @@ pub async fn compare(
     let Some(row) = row else { return Ok(Standing::Fits) };
     let event: String = row.try_get("", "event")?;
     let event = event_of(service, &event)?;
-    let diverged = Apart::Diverged { epoch, seq: there.last, here: event.event_id, there: other };
-    Ok(if event.event_id == other { Standing::Fits } else { Standing::Apart(diverged) })
+    let diverged = Difference::Diverged { epoch, seq: there.last, here: event.event_id, there: other };
+    Ok(if event.event_id == other { Standing::Fits } else { Standing::Apart(diverged.of(service)) })
 }
 
-fn compare_numbers(here: &Position, there: &Recorded) -> Option<Apart> {
+fn compare_numbers(here: &Position, there: &Recorded) -> Option<Difference> {
     let Position { epoch, last, delivered } = *here;
     let recorded = there.last;
     match (epoch, there.newest_epoch) {
         (_, Some(newest)) if epoch.is_none_or(|epoch| newest > epoch) => {
-            Some(Apart::OlderEpoch { epoch, recorded: newest })
+            Some(Difference::OlderEpoch { epoch, recorded: newest })
         }
-        (Some(epoch), _) if recorded > last => Some(Apart::Behind { epoch, last, recorded }),
-        (Some(epoch), _) if recorded < delivered => Some(Apart::LogBehind { epoch, delivered, recorded }),
+        (Some(epoch), _) if recorded > last => Some(Difference::Behind { epoch, last, recorded }),
+        (Some(epoch), _) if recorded < delivered => {
+            Some(Difference::LogBehind { epoch, delivered, recorded })
+        }
         _ => None,
     }
 }
@@ -355,15 +394,19 @@ mod tests {
             assert_eq!(compare_numbers(&ours, &theirs), None, "{ours:?} {theirs:?}");
         }
         for (ours, theirs, want) in [
-            (Position::default(), there(0, Some(5)), Apart::OlderEpoch { epoch: None, recorded: 5 }),
-            (here(Some(4), 9, 9), there(9, Some(5)), Apart::OlderEpoch { epoch: Some(4), recorded: 5 }),
-            (here(Some(5), 3, 3), there(4, Some(5)), Apart::Behind { epoch: 5, last: 3, recorded: 4 }),
+            (Position::default(), there(0, Some(5)), Difference::OlderEpoch { epoch: None, recorded: 5 }),
+            (here(Some(4), 9, 9), there(9, Some(5)), Difference::OlderEpoch { epoch: Some(4), recorded: 5 }),
+            (here(Some(5), 3, 3), there(4, Some(5)), Difference::Behind { epoch: 5, last: 3, recorded: 4 }),
             (
                 here(Some(5), 9, 4),
                 there(3, Some(5)),
-                Apart::LogBehind { epoch: 5, delivered: 4, recorded: 3 },
+                Difference::LogBehind { epoch: 5, delivered: 4, recorded: 3 },
             ),
-            (here(Some(5), 9, 4), there(0, None), Apart::LogBehind { epoch: 5, delivered: 4, recorded: 0 }),
+            (
+                here(Some(5), 9, 4),
+                there(0, None),
+                Difference::LogBehind { epoch: 5, delivered: 4, recorded: 0 },
+            ),
         ] {
             assert_eq!(compare_numbers(&ours, &theirs), Some(want), "{ours:?} {theirs:?}");
         }

@@ -5,7 +5,7 @@ use super::{db, store};
 use pavior_core::clock::ManualClock;
 use pavior_core::id_gen::{IdGen as _, SystemIds};
 use pavior_store::installation::{self, Claim, Survey};
-use pavior_store::outbox::{self, Apart, Position, Recorded, Standing};
+use pavior_store::outbox::{self, Difference, Position, Recorded, Standing};
 use pavior_store::{DatabaseConfig, Store};
 
 #[tokio::test]
@@ -25,15 +25,15 @@ async fn outbox_and_log_are_compared_by_what_both_know() {
         assert_eq!(compare(there(2, Some(id(2)))).await, Standing::Fits);
         assert_eq!(compare(there(4, Some(id(4)))).await, Standing::Fits);
         let other = SystemIds.uuid();
-        let diverged = Apart::Diverged { epoch, seq: 4, here: id(4), there: other };
-        assert_eq!(compare(there(4, Some(other))).await, Standing::Apart(diverged));
-        let behind = Apart::Behind { epoch, last: 5, recorded: 6 };
-        assert_eq!(compare(there(6, Some(other))).await, Standing::Apart(behind));
-        let log_behind = Apart::LogBehind { epoch, delivered: 2, recorded: 1 };
-        assert_eq!(compare(there(1, Some(id(1)))).await, Standing::Apart(log_behind));
+        let diverged = Difference::Diverged { epoch, seq: 4, here: id(4), there: other };
+        assert_eq!(compare(there(4, Some(other))).await, Standing::Apart(diverged.of("test")));
+        let behind = Difference::Behind { epoch, last: 5, recorded: 6 };
+        assert_eq!(compare(there(6, Some(other))).await, Standing::Apart(behind.of("test")));
+        let log_behind = Difference::LogBehind { epoch, delivered: 2, recorded: 1 };
+        assert_eq!(compare(there(1, Some(id(1)))).await, Standing::Apart(log_behind.of("test")));
         let later = Recorded { newest_epoch: Some(epoch + 1), ..there(5, Some(id(5))) };
-        let older = Apart::OlderEpoch { epoch: Some(epoch), recorded: epoch + 1 };
-        assert_eq!(compare(later).await, Standing::Apart(older));
+        let older = Difference::OlderEpoch { epoch: Some(epoch), recorded: epoch + 1 };
+        assert_eq!(compare(later).await, Standing::Apart(older.of("test")));
         store.close().await.unwrap();
     })
     .await;

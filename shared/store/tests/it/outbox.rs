@@ -49,7 +49,7 @@ async fn whoever_appends_to_a_database_whose_history_is_apart_is_refused() {
         let store = store(&db).await;
         let clock = Arc::new(ManualClock::default());
         let (one, other) = (context(&store, &clock), context(&store.clone(), &clock));
-        one.history().set(Some(outbox::Apart::OlderEpoch { epoch: None, recorded: 7 }));
+        one.history().set(Some(outbox::Difference::OlderEpoch { epoch: None, recorded: 7 }.of("one")));
         let error = append(&store, &other, false).await.unwrap_err();
         assert!(matches!(error, StoreError::Apart(_)), "{error:?} on {}", db.kind);
         one.history().set(None);

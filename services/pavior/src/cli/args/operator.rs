@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use pavior_core::text::is_hidden;
 
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
@@ -71,8 +72,10 @@ fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     match text.chars().count() {
         0 => Err("say why in words".to_owned()),
-        1..=MAX_REASON if !text.contains(char::is_control) => Ok(text.to_owned()),
-        1..=MAX_REASON => Err("control characters are not taken".to_owned()),
+        1..=MAX_REASON if !text.contains(is_hidden) => Ok(text.to_owned()),
+        1..=MAX_REASON => {
+            Err("control characters, line breaks and invisible formatting are not taken".to_owned())
+        }
         length => Err(format!("{length} characters are more than {MAX_REASON}")),
     }
 }

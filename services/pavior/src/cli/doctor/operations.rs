@@ -12,6 +12,9 @@ use super::{Report, unasked};
 const MAX_ASKED: i32 = 1_000;
 const MAX_NAMED: i32 = 100;
 
+/// The one action whose operation can be given up once it is stuck.
+const DELETE_ORPHAN: &str = "provisioning.resources.deleteOrphan";
+
 /// Names every operation that is stuck, with what to do.
 pub(super) async fn stuck(report: &mut Report, args: &ConnectionArgs) {
     match found(args).await {
@@ -48,18 +51,30 @@ async fn found(args: &ConnectionArgs) -> anyhow::Result<Vec<Operation>> {
 
 fn describe(operation: &Operation) -> (String, String) {
     let metadata = progress::metadata(operation).unwrap_or_default();
-    let why = metadata.error.map_or_else(|| "the operation is stuck".to_owned(), |error| error.message);
+    let mut why = metadata.error.map_or_else(|| "the operation is stuck".to_owned(), |error| error.message);
+    // What a step said last is often all that tells why.
+    for step in metadata.steps {
+        if let Some(error) = step.error.filter(|error| !why.contains(&error.message)) {
+            why.push_str(&format!("; step `{}`: {}", step.step_id, error.message));
+        }
+    }
     let (asked, name) = (output::time(metadata.create_time.as_ref()), &operation.name);
     let what = format!("`{name}` on `{}`, asked for at {asked}: {why}", metadata.target);
-    let advice = format!(
+    let mut advice = format!(
         "look with `pavior op show {name}`, mend what its step says, then take it up again with `pavior op retry {name}`"
     );
+    if metadata.action == DELETE_ORPHAN {
+        advice.push_str(&format!(
+            "; or give it up with `pavior op cancel {name}`: what it was to remove is an orphan again"
+        ));
+    }
     (what, advice)
 }
 
 #[cfg(test)]
 mod tests {
-    use pavior_proto::pavior::provisioning::v1::OperationMetadata;
+    use pavior_proto::google::rpc::Status;
+    use pavior_proto::pavior::provisioning::v1::{OperationMetadata, OperationStep};
 
     use super::*;
 
@@ -86,5 +101,23 @@ mod tests {
             assert!(what.contains(part), "{part} is missing in {what}");
         }
         assert!(advice.contains("pavior op retry organizations/acme/operations/1"), "{advice}");
+        assert!(!advice.contains("op cancel"), "{advice}");
+
+        let refused = |text: &str| Status { message: text.to_owned(), ..metadata.error.clone().unwrap() };
+        let step = |step_id: &str, text: &str| OperationStep {
+            step_id: step_id.to_owned(),
+            error: Some(refused(text)),
+            ..Default::default()
+        };
+        let metadata = OperationMetadata {
+            action: DELETE_ORPHAN.to_owned(),
+            error: Some(refused("the operation is stuck: step `entry`: no")),
+            steps: vec![step("entry", "no"), step("orphan", "the driver does not answer")],
+            ..metadata.clone()
+        };
+        let operation = Operation { metadata: prost_types::Any::from_msg(&metadata).ok(), ..operation };
+        let (what, advice) = describe(&operation);
+        assert!(what.ends_with("step `entry`: no; step `orphan`: the driver does not answer"), "{what}");
+        assert!(advice.contains("pavior op retry") && advice.contains("pavior op cancel"), "{advice}");
     }
 }

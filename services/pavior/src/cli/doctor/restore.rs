@@ -12,10 +12,19 @@ pub(super) async fn is_waited_for(report: &mut Report, config: &Config, args: &C
         return false;
     }
     let looked = divergences(config).await;
+    // Beside a platform that may run no log is read whole, and nothing that it would go on with is looked for.
+    let unlooked = |report: &mut Report| {
+        let what = "there may be more than what is named under `restore`: the logs are not compared with their checkpoints \
+                    here, nor is it looked for what an older copy would go on with";
+        let advice =
+            format!("`{}` lists all of it, once the platform is stopped", args.command("restore --dry-run"));
+        report.unchecked("audit", what, advice);
+    };
     if let Some(found) = looked.as_ref().ok().filter(|found| !found.is_empty()) {
         for (what, remedy) in found {
             report.problem("restore", what, advice(remedy, args));
         }
+        unlooked(report);
         return true;
     }
     // Of a platform that does not answer it is not known that there is something to restore.
@@ -39,19 +48,19 @@ fn advice(remedy: &str, args: &ConfigArgs) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pavior_store::outbox::Apart;
+    use pavior_store::outbox::Difference;
 
     use super::*;
 
     #[test]
     fn the_advice_is_one_line_with_the_command_to_copy() {
         let args = ConfigArgs { config: Some("/srv/pavior.toml".into()), set: Vec::new() };
-        let behind = Apart::Behind { epoch: 5, last: 3, recorded: 9 };
+        let behind = Difference::Behind { epoch: 5, last: 3, recorded: 9 }.of("catalog");
         assert_eq!(
             advice(behind.remedy(), &args),
             "stop the platform, run `pavior restore --config /srv/pavior.toml`, and start the platform"
         );
-        let log = Apart::LogBehind { epoch: 5, delivered: 9, recorded: 3 };
+        let log = Difference::LogBehind { epoch: 5, delivered: 9, recorded: 3 }.of("catalog");
         let said = advice(log.remedy(), &args);
         let command = "`pavior restore --config /srv/pavior.toml --accept-lost-records --reason \"...\"`";
         assert!(said.contains(command) && !said.contains('\n'), "{said}");

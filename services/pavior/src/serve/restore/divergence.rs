@@ -5,7 +5,7 @@ use pavior_audit::restore::{Produced, Records, Undone, UndoneResource};
 use pavior_core::principal::INSTALLATION;
 use pavior_store::Store;
 use pavior_store::installation::{self, Survey};
-use pavior_store::outbox::{self, Apart, Position, Standing};
+use pavior_store::outbox::{self, Apart, Difference, Position, Standing};
 use serde_json::{Value, json};
 
 use super::super::config::Config;
@@ -46,12 +46,12 @@ impl Divergence {
         let standing = match has_outbox {
             true => outbox::compare(store, name, &position, &there).await.with_context(failed)?,
             false => newest_epoch.map_or(Standing::Fits, |recorded| {
-                Standing::Apart(Apart::OlderEpoch { epoch: None, recorded })
+                Standing::Apart(Difference::OlderEpoch { epoch: None, recorded }.of(name))
             }),
         };
         let Standing::Apart(apart) = standing else { return Ok(None) };
-        let after = match apart {
-            Apart::Diverged { seq, .. } => position.last.min(seq - 1),
+        let after = match apart.how {
+            Difference::Diverged { seq, .. } => position.last.min(seq - 1),
             _ => position.last,
         };
         let undone = records.undone(name, position.epoch.unwrap_or(0), after).await?;
@@ -60,7 +60,7 @@ impl Divergence {
 
     /// The audit log is the older of the two.
     pub(super) fn is_of_the_log(&self) -> bool {
-        matches!(self.apart, Apart::LogBehind { .. })
+        matches!(self.apart.how, Difference::LogBehind { .. })
     }
 
     /// For people: how they are apart, and a line for each kind of resources that was lost with it.
@@ -71,23 +71,23 @@ impl Divergence {
 
     pub(super) fn summary(&self) -> String {
         let role = self.role.name();
-        match &self.apart {
-            Apart::Behind { epoch, last, recorded } => format!(
+        match &self.apart.how {
+            Difference::Behind { epoch, last, recorded } => format!(
                 "the database of {role} was set back: its changes {} to {recorded} of epoch {epoch} are recorded and undone",
                 last + 1
             ),
-            Apart::OlderEpoch { epoch: None, recorded } => format!(
+            Difference::OlderEpoch { epoch: None, recorded } => format!(
                 "the database of {role} was lost: its changes up to epoch {recorded} are recorded and undone"
             ),
-            Apart::OlderEpoch { epoch: Some(epoch), recorded } => format!(
+            Difference::OlderEpoch { epoch: Some(epoch), recorded } => format!(
                 "the database of {role} was set back to epoch {epoch}: its changes after it, up to epoch {recorded}, are \
                  recorded and undone"
             ),
-            Apart::LogBehind { epoch, delivered, recorded } => format!(
+            Difference::LogBehind { epoch, delivered, recorded } => format!(
                 "the audit database was set back: the records {} to {delivered} of {role}, epoch {epoch}, are missing",
                 recorded + 1
             ),
-            Apart::Diverged { epoch, seq, .. } => format!(
+            Difference::Diverged { epoch, seq, .. } => format!(
                 "the database of {role} or that of audit was set back: event {seq} of epoch {epoch} is recorded as another"
             ),
         }
@@ -95,45 +95,63 @@ impl Divergence {
 
     /// The same for programs, with what was lost in all logs.
     pub(super) fn detail(&self) -> Value {
-        self.detail_for(INSTALLATION)
+        let mut detail = self.gap();
+        if !self.undone.is_empty() {
+            detail["undone"] = self.undone.iter().map(value).collect();
+        }
+        detail
     }
 
-    /// The same for the record in a log: that of an organization names nothing of another one.
-    pub(super) fn detail_for(&self, log: &str) -> Value {
+    /// What is recorded of it in a log, each with its summary: the gap, and what was lost of each kind. A record for each
+    /// has room for all that is named. The log of an organization names nothing of another one.
+    pub(super) fn records(&self, log: &str) -> Vec<(String, Value)> {
+        let role = self.role.name();
+        let told = self.undone.iter().filter(|undone| log == INSTALLATION || undone.log == log);
+        let lost = told.map(|undone| {
+            let Undone { log, count, .. } = undone;
+            let kind = short(&undone.kind);
+            let mut detail = self.gap();
+            detail["undone"] = json!([value(undone)]);
+            (format!("lost with the older copy of the database of {role}: {count} {kind} of {log}"), detail)
+        });
+        std::iter::once((self.summary(), self.gap())).chain(lost).collect()
+    }
+
+    /// Which numbers are concerned.
+    fn gap(&self) -> Value {
         let database = self.role.name();
-        let mut detail = match &self.apart {
-            Apart::Behind { epoch, last, recorded } => {
+        match &self.apart.how {
+            Difference::Behind { epoch, last, recorded } => {
                 json!({ "database": database, "epoch": epoch, "undoneFrom": last + 1, "undoneTo": recorded })
             }
-            Apart::OlderEpoch { epoch, recorded } => {
+            Difference::OlderEpoch { epoch, recorded } => {
                 json!({ "database": database, "epoch": epoch, "undoneUpToEpoch": recorded })
             }
-            Apart::LogBehind { epoch, delivered, recorded } => json!({
+            Difference::LogBehind { epoch, delivered, recorded } => json!({
                 "database": "audit", "service": database, "epoch": epoch, "missingFrom": recorded + 1,
                 "missingTo": delivered,
             }),
-            Apart::Diverged { epoch, seq, here, there } => json!({
+            Difference::Diverged { epoch, seq, here, there } => json!({
                 "database": database, "epoch": epoch, "sequence": seq, "here": here.to_string(),
                 "there": there.to_string(),
             }),
-        };
-        let shown = self.undone.iter().filter(|undone| log == INSTALLATION || undone.log == log);
-        let undone: Vec<Value> = shown.map(value).collect();
-        if !undone.is_empty() {
-            detail["undone"] = undone.into();
         }
-        detail
     }
 }
 
 /// What was done to resources of a kind: their names, as far as they are given, and how many more there are.
 fn list(Undone { log, kind, resources, count }: &Undone) -> String {
-    let kind = kind.rsplit('/').next().unwrap_or(kind);
+    let kind = short(kind);
     let named = resources.iter().map(|UndoneResource { name, done }| format!("{name} ({})", done.join(", ")));
     let more = count.saturating_sub(resources.len() as u64);
     let more = (more > 0).then(|| format!("and {more} more"));
     let all: Vec<String> = named.chain(more).collect();
     format!("{count} {kind} of {log}: {}", all.join(", "))
+}
+
+/// A type without its domain.
+fn short(kind: &str) -> &str {
+    kind.rsplit('/').next().unwrap_or(kind)
 }
 
 fn value(Undone { log, kind, resources, count }: &Undone) -> Value {
@@ -169,6 +187,10 @@ pub(crate) async fn divergences(config: &Config) -> anyhow::Result<Vec<(String, 
 
 #[cfg(test)]
 mod tests {
+    use pavior_core::audit::{AuditEvent, Change, PrincipalKind, PrincipalRef};
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
     use super::*;
 
     fn undone(log: &str, count: u64) -> Undone {
@@ -183,7 +205,7 @@ mod tests {
             role: Role::Policy,
             position: Position { epoch: Some(5), last: 3, delivered: 3 },
             produced: Produced { last: 9, last_event: None, newest_epoch: Some(5) },
-            apart: Apart::Behind { epoch: 5, last: 3, recorded: 9 },
+            apart: Difference::Behind { epoch: 5, last: 3, recorded: 9 }.of("policy"),
             undone: vec![undone("acme", 1), undone("globex", 22)],
         };
         let said = found.describe();
@@ -195,8 +217,42 @@ mod tests {
             assert!(said.lines().any(|said| said == line), "{line}\n{said}");
         }
         assert_eq!(found.detail()["undone"].as_array().map(Vec::len), Some(2));
-        let acme = found.detail_for("acme");
-        assert_eq!(acme["undone"][0]["resources"][0]["name"], "organizations/acme/roles/one");
-        assert!(!acme.to_string().contains("globex"), "{acme}");
+        let acme = found.records("acme");
+        let summaries: Vec<&str> = acme.iter().map(|(summary, _)| summary.as_str()).collect();
+        let lost = "lost with the older copy of the database of policy: 1 Role of acme";
+        assert_eq!(summaries, [found.summary().as_str(), lost]);
+        assert_eq!(acme[1].1["undone"][0]["resources"][0]["name"], "organizations/acme/roles/one");
+        assert_eq!((&acme[0].1["undone"], &acme[1].1["undoneTo"]), (&Value::Null, &json!(9)));
+        assert!(!format!("{acme:?}").contains("globex"), "{acme:?}");
+        assert_eq!(found.records(INSTALLATION).len(), 3);
+    }
+
+    /// The longest names that a record may have, of as many resources as are named, with more than can be done to one.
+    #[test]
+    fn what_is_lost_is_never_told_by_its_digest() {
+        let resource = |n: usize| UndoneResource {
+            name: format!("{n:02}{}", "\"".repeat(2_046)),
+            done: (0..40).map(|verb| format!("{verb:02}{}", "v".repeat(62))).collect(),
+        };
+        let kind = || Undone { resources: (0..20).map(resource).collect(), ..undone("acme", 1_000) };
+        let found = Divergence {
+            role: Role::Policy,
+            position: Position { epoch: Some(5), last: 3, delivered: 3 },
+            produced: Produced { last: 9, last_event: None, newest_epoch: Some(5) },
+            apart: Difference::Behind { epoch: 5, last: 3, recorded: 9 }.of("policy"),
+            undone: (0..100).map(|_| kind()).collect(),
+        };
+        let records = found.records("acme");
+        assert_eq!(records.len(), 101);
+        for (summary, detail) in records {
+            let operator = PrincipalRef::new(PrincipalKind::Operator, "o");
+            let now = OffsetDateTime::UNIX_EPOCH;
+            let event = AuditEvent {
+                change: Some(Change { after: Some(detail), ..Change::default() }),
+                summary,
+                ..AuditEvent::new(Uuid::nil(), now, "platform.restore", operator)
+            };
+            assert_eq!(event.clone().bounded(), event);
+        }
     }
 }

@@ -295,6 +295,25 @@ fn a_policy_of_one_project_holds_for_lists_over_all() {
     }
 }
 
+/// What README.md says of it: a project in a rule's own text is no binding, and the wildcard has to be named beside it.
+#[test]
+fn a_project_in_the_text_of_a_policy_is_compared_as_it_stands() {
+    let one =
+        r#"resource has project && resource.project == Pavior::Project::"organizations/acme/projects/hello""#;
+    let all = r#"resource.name like "organizations/acme/projects/-*""#;
+    for (condition, want) in [(one.to_owned(), Effect::Allow), (format!("({one}) || {all}"), Effect::Deny)] {
+        let text = format!("forbid (principal, action, resource) when {{ {condition} }};");
+        let policy = bound("g", PolicyType::Guardrail, &text, Mode::Enforce);
+        let compilation = compile(everyone(), vec![policy]);
+        let mut asked = production(CREATE);
+        asked.resource.project = Some("hello".to_owned());
+        assert_eq!(compilation.decide(&asked, None).effect, Effect::Deny);
+        asked.resource.project = Some("-".to_owned());
+        asked.resource.name = "organizations/acme/projects/-".to_owned();
+        assert_eq!(compilation.decide(&asked, None).effect, want, "{condition}");
+    }
+}
+
 /// What may be read of one project says nothing of the others.
 #[test]
 fn a_permit_for_one_project_does_not_hold_for_lists_over_all() {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::plan::{Kind, Plan};
+use crate::domain::plan::Plan;
 use crate::store::audit;
 use crate::store::operation::aggregate::{Aggregate, OperationView};
 use crate::store::operation::finish;
@@ -119,11 +119,11 @@ pub struct NewOperation {
 }
 
 impl NewOperation {
-    /// Whether what it works on is its own from now on. A repair that has nothing to do, or waits for people first, keeps
-    /// nobody else from the project: it takes it when it begins.
+    /// Whether what it works on is its own from now on: because it begins now, or has it from the beginning. What has
+    /// nothing to do is over at once.
     pub(crate) fn holds(&self) -> bool {
         let begins = self.admission == Admission::Run && self.plan.steps().next().is_some();
-        begins || self.plan.kind != Kind::RepairProject
+        begins || self.plan.kind.holds_while_asked()
     }
 }
 
@@ -215,7 +215,7 @@ impl Db {
         if let Some(timer) = new.due
             && !self.is_due(tx, timer).await?
         {
-            return Err(Error::Busy { name: new.plan.target.clone(), operation: String::new() });
+            return Err(Error::Stale { name: new.plan.target.clone() });
         }
         if let Some(orphan) = &new.makes.orphan {
             self.adopt(tx, new, orphan).await?;

@@ -12,7 +12,6 @@ use crate::domain::machine::{Move, StepView};
 use crate::domain::operation::{
     Operation, OperationEvent, OperationState, Step, StepEvent, StepProgress, StepState,
 };
-use crate::domain::plan::Kind;
 use crate::store::entity::{event, operation, step};
 use crate::store::operation::log::{OF_OPERATION, OF_STEP};
 use crate::store::prelude::*;
@@ -24,6 +23,14 @@ pub struct OperationView {
     pub op: Operation,
     /// Its steps, in order.
     pub steps: Vec<Step>,
+}
+
+impl OperationView {
+    /// Whether nothing of it has happened, and all of it can still.
+    pub fn untouched(&self) -> bool {
+        let waits = |step: &Step| step.start_time.is_none() && step.state.waits();
+        !self.op.cancel_requested && self.steps.iter().all(waits)
+    }
 }
 
 /// An operation, its steps, and what has happened to them in this transaction.
@@ -95,15 +102,9 @@ impl Aggregate {
         self.steps.iter().any(|step| step.start_time.is_some())
     }
 
-    /// Whether nothing of it has happened, and all of it can still.
-    pub(crate) fn untouched(&self) -> bool {
-        let waits = |step: &step::Model| step.start_time.is_none() && step.state.waits();
-        !self.op.cancel_requested && self.steps.iter().all(waits)
-    }
-
-    /// Whether what it works on is its own: of a repair, once it was let begin.
+    /// Whether what it works on is its own: from the beginning, or since it was let begin.
     pub(crate) fn holds(&self) -> bool {
-        self.op.kind != Kind::RepairProject || self.op.deadline > 0
+        self.op.kind.holds_while_asked() || self.op.deadline > 0
     }
 
     /// Makes its claims from now on higher than all before it. Fences begin with the time at which an operation is accepted
@@ -157,6 +158,10 @@ impl Aggregate {
     /// Applies an event to the operation.
     pub(crate) fn operation(&mut self, event: OperationEvent) -> Result<()> {
         self.op.state = self.op.state.next(event)?;
+        if matches!(event, OperationEvent::RequireApproval | OperationEvent::Admit) {
+            // What it waited for has come.
+            self.op.error = None;
+        }
         if self.op.start_time.is_none() && self.op.state == OperationState::Running {
             self.op.start_time = Some(self.now);
         }
@@ -168,9 +173,9 @@ impl Aggregate {
         Ok(())
     }
 
-    /// Remembers the first error, which is the one to blame.
+    /// Remembers the first error, which is the one to blame: before it began there was none, only what it waited for.
     pub(crate) fn blame(&mut self, failure: Failure) {
-        if self.op.error.is_none() {
+        if self.op.error.is_none() || OperationState::ASKING.contains(&self.op.state) {
             self.op.error = Some(Typed(failure));
         }
     }

@@ -4,7 +4,7 @@ use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::domain::failure::Failure;
-use crate::domain::operation::{OperationEvent, OperationState};
+use crate::domain::operation::{Operation, OperationEvent, OperationState};
 use crate::store::entity::operation;
 use crate::store::operation::aggregate::Aggregate;
 use crate::store::operation::write::progress;
@@ -59,7 +59,22 @@ impl Db {
         .await
     }
 
-    /// Lets an approved operation run. Where another has the project as a whole, or has changed it, that is an error.
+    /// Notes why an operation that people are asked about does not go on, or that nothing but their answer is missing.
+    pub async fn note_wait_unscoped(&self, id: Uuid, waits: Option<Failure>) -> Result<()> {
+        let asks = |op: &Operation| OperationState::ASKING.contains(&op.state) && op.error != waits;
+        if !self.operation_by_id_unscoped(id).await?.as_ref().is_some_and(asks) {
+            return Ok(());
+        }
+        self.change_operation_unscoped(id, move |_, aggregate| {
+            if OperationState::ASKING.contains(&aggregate.op.state) {
+                aggregate.op.error = waits.clone().map(Typed);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets an approved operation run. Where another has what it needs, or has changed it, that is an error.
     pub async fn admit_unscoped(&self, id: Uuid, approvals: &[String], deadline_micros: i64) -> Result<()> {
         let approvals = Typed(approvals.to_vec());
         self.change(approvals, move |this, tx, approvals| {
@@ -70,7 +85,7 @@ impl Db {
                 if !OperationState::ASKING.contains(&aggregate.op.state) {
                     return Ok(Recorded::unchanged(()));
                 }
-                hold::take(tx, &mut aggregate).await?;
+                hold::take(this, tx, &mut aggregate).await?;
                 aggregate.op.approvals = approvals.clone();
                 aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
                 aggregate.operation(OperationEvent::Admit)?;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_store::StoreError;
+use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::IntoCondition;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -15,12 +17,12 @@ use crate::domain::project::{ProjectEvent, ProjectState};
 use crate::domain::resource::ResourceEvent;
 use crate::domain::state::Lifecycle as _;
 use crate::store::entity::operation::Column::State;
-use crate::store::entity::{environment, operation, project};
+use crate::store::entity::{environment, operation, project, resource};
 use crate::store::operation::accept::{Admission, NewEnvironment, NewOperation, Seen};
 use crate::store::operation::aggregate::Aggregate;
 use crate::store::operation::finish;
 use crate::store::prelude::*;
-use crate::store::resource::move_resource;
+use crate::store::resource::{move_resource, recorded_as};
 
 /// The numbers of what an operation makes.
 pub(crate) struct Numbers {
@@ -48,30 +50,19 @@ impl Db {
             }
             Kind::DestroyProject => {
                 hold_project(tx, &project, op, Some(ProjectEvent::Delete), &new.seen, false).await?;
-                // Also those that wait for people: what they work on is gone by then.
-                refuse_others(tx, &project, op, State.is_in(unfinished())).await?;
+                // Also those that wait for people or for an operator: what they work on is gone by then.
+                refuse_others(tx, &project, op, State.is_not_in(OperationState::DONE)).await?;
                 self.hold_environments(tx, &project, new, op).await?;
                 0
             }
-            Kind::RepairProject => {
-                let held = new.holds().then_some(ProjectEvent::Update);
-                let run = hold_project(tx, &project, op, held, &new.seen, false).await?;
-                if new.plan.steps().next().is_some() {
-                    let mends = operation::Column::Kind.eq(Kind::RepairProject);
-                    let begun = new.holds().then(|| State.is_in(OperationState::GOING_ON));
-                    // People are asked once.
-                    let others = Condition::any().add_option(begun).add(mends.and(State.is_in(unfinished())));
-                    refuse_others(tx, &project, op, others).await?;
-                }
-                run
-            }
-            Kind::DeleteOrphan => {
-                self.hold_namesake(tx, new, op).await?;
-                0
-            }
+            Kind::RepairProject | Kind::DeleteOrphan => self.hold_ground(tx, new, op).await?,
             Kind::UpdateEnvironment | Kind::Deploy | Kind::DestroyEnvironment => {
                 let run = hold_project(tx, &project, op, None, &new.seen, runs).await?;
-                hold_environment(tx, new, &new.plan.target, op, self.now()).await?;
+                let event = match new.admission {
+                    Admission::AskPeople => EnvironmentEvent::AskPeople,
+                    Admission::Run => finish::works_on(new.plan.kind).1,
+                };
+                hold_environment(tx, &new.plan.target, op, event, &new.seen, self.now()).await?;
                 run
             }
         };
@@ -94,22 +85,23 @@ impl Db {
         Ok(Numbers { run, deployments })
     }
 
-    /// An orphan is in no project: that nobody declares it meanwhile is held by the name of its resource. Where that name
-    /// is another thing's, its driver is called for both under that name, and of two operations on one name it takes the
-    /// later for the only one: what the other thing is in is held, so that nothing else works on it.
-    async fn hold_namesake(&self, tx: &Tx, new: &NewOperation, op: &str) -> Result<()> {
-        let target = &new.plan.target;
-        if names::made_for(target) == target {
-            return Ok(());
+    /// Takes what an operation needs that keeps nobody from it while people are asked. Returns the number of the next run.
+    async fn hold_ground(&self, tx: &Tx, new: &NewOperation, op: &str) -> Result<i64> {
+        let ground = Ground::of(new.plan.kind, &new.plan.target);
+        let run = match &ground {
+            Ground::Project(project) if !new.holds() => {
+                hold_project(tx, project, op, None, &new.seen, false).await?
+            }
+            _ if !new.holds() => 0,
+            _ => hold(tx, &ground, op, &new.seen, self.now()).await?,
+        };
+        if new.plan.kind == Kind::RepairProject && new.plan.steps().next().is_some() {
+            // People are asked once.
+            let waits = OperationState::ALL.iter().copied().filter(|state| !state.rests());
+            let mends = operation::Column::Kind.eq(Kind::RepairProject).and(State.is_in(waits));
+            refuse_others(tx, &new.plan.project(), op, mends).await?;
         }
-        let (project, environment) = (names::project_of(target), names::environment_of(target));
-        if environment.is_empty() {
-            hold_project(tx, &project, op, Some(ProjectEvent::Update), &new.seen, false).await?;
-            refuse_others(tx, &project, op, State.is_in(OperationState::GOING_ON)).await
-        } else {
-            hold_project(tx, &project, op, None, &new.seen, false).await?;
-            hold_environment(tx, new, &environment, op, self.now()).await
-        }
+        Ok(run)
     }
 
     async fn insert_project(&self, tx: &Tx, new: &NewOperation, op: &str, runs: i64) -> Result<()> {
@@ -186,7 +178,7 @@ impl Db {
         let names: BTreeSet<&str> = found.iter().map(|row| row.name.as_str()).collect();
         let as_seen = |row: &environment::Model| new.seen.get(&row.name) == Some(&(row.uid, row.revision));
         if names != new.plan.removes() || !found.iter().all(as_seen) {
-            return Err(Error::Busy { name: project.to_owned(), operation: String::new() });
+            return Err(Error::Stale { name: project.to_owned() });
         }
         let (state, _) = EnvironmentState::transition(EnvironmentEvent::Delete);
         environment::Entity::update_many()
@@ -201,9 +193,34 @@ impl Db {
     }
 }
 
-/// States in which an operation goes on, or will when people have agreed.
-fn unfinished() -> impl Iterator<Item = OperationState> {
-    OperationState::ALL.iter().copied().filter(|state| !state.rests())
+/// What an operation takes before it goes on, besides what is its own from the beginning.
+enum Ground {
+    /// A place in a project, beside others.
+    Beside(String),
+    /// A project as a whole.
+    Project(String),
+    /// An environment.
+    Environment(String),
+    /// Nothing that anybody has.
+    Nothing,
+}
+
+impl Ground {
+    fn of(kind: Kind, target: &str) -> Self {
+        let project = names::project_of(target);
+        match kind {
+            Kind::RepairProject => Self::Project(project),
+            // It is in no project: that nobody declares it meanwhile is held by the name of its resource.
+            Kind::DeleteOrphan if names::made_for(target) == target => Self::Nothing,
+            // That name is another thing's. Its driver is called for both under it, and of two operations on one name it
+            // takes the later for the only one: nothing else may work on what the other thing is in.
+            Kind::DeleteOrphan => match names::environment_of(target) {
+                environment if environment.is_empty() => Self::Project(project),
+                environment => Self::Environment(environment),
+            },
+            _ => Self::Beside(project),
+        }
+    }
 }
 
 /// Other operations of a project, in these states.
@@ -222,29 +239,61 @@ async fn refuse_others(tx: &Tx, project: &str, op: &str, which: impl IntoConditi
     }
 }
 
-/// Takes what an operation works on and did not hold while it waited, right before it goes on: nothing, but for a repair.
-/// Whoever goes on in a project does so while nobody else has it as a whole.
-pub(crate) async fn take(tx: &Tx, aggregate: &mut Aggregate) -> Result<()> {
-    let (op, project) = (aggregate.op.name.clone(), aggregate.op.project.clone());
-    // What an orphan's removal holds it has held from the beginning.
-    if project.is_empty() {
-        return Ok(());
+/// Takes what an operation did not hold while it waited, right before it goes on. Whoever goes on in a project does so while
+/// nobody else has it as a whole.
+pub(crate) async fn take(this: &Db, tx: &Tx, aggregate: &mut Aggregate) -> Result<()> {
+    let (op, begins) = (&aggregate.op, !aggregate.holds());
+    let seen = if begins { planned_with(op)? } else { Seen::new() };
+    hold(tx, &Ground::of(op.kind, &op.target), &op.name, &seen, this.now()).await?;
+    if op.kind == Kind::DeleteOrphan {
+        still_left(tx, &op.target).await?;
     }
-    if aggregate.holds() || aggregate.steps.is_empty() {
-        return hold_project(tx, &project, &op, None, &Seen::new(), false).await.map(drop);
-    }
-    let seen = planned_with(&aggregate.op)?;
-    hold_project(tx, &project, &op, Some(ProjectEvent::Update), &seen, false).await?;
-    refuse_others(tx, &project, &op, State.is_in(OperationState::GOING_ON)).await?;
-    for step in &aggregate.steps {
-        move_resource(tx, &step.resource, ResourceEvent::Update).await?;
+    for step in aggregate.steps.iter().filter(|_| begins) {
+        if let Some(event) = ResourceEvent::of(step.action) {
+            move_resource(tx, &step.resource, event).await?;
+        }
     }
     aggregate.outrun();
     Ok(())
 }
 
-/// The project as a repair was planned with it.
+/// Holds a ground, unless somebody else does or is at it. Returns the number of the next run.
+async fn hold(tx: &Tx, ground: &Ground, op: &str, seen: &Seen, now: OffsetDateTime) -> Result<i64> {
+    match ground {
+        Ground::Nothing => Ok(0),
+        Ground::Beside(project) => hold_project(tx, project, op, None, seen, false).await,
+        Ground::Project(project) => {
+            let run = hold_project(tx, project, op, Some(ProjectEvent::Update), seen, false).await?;
+            in_the_way(tx, ground, op).await?.map_or(Ok(run), Err)
+        }
+        Ground::Environment(environment) => {
+            let run = hold_project(tx, &names::project_of(environment), op, None, seen, false).await?;
+            hold_environment(tx, environment, op, EnvironmentEvent::Update, seen, now).await?;
+            Ok(run)
+        }
+    }
+}
+
+/// Whether what was to be removed is an orphan still, and what had its name when that was planned has it still: else the
+/// name could be taken anew while the driver is called under it.
+async fn still_left(tx: &Tx, target: &str) -> Result<()> {
+    let named = async |name: &str| {
+        let row = resource::Entity::find().filter(resource::Column::Name.eq(name)).one(tx).await?;
+        row.ok_or_else(|| Error::Stale { name: name.to_owned() })
+    };
+    let orphan = named(target).await?;
+    let known = recorded_as(tx, &orphan.organization, &orphan.driver, &orphan.identity).await?;
+    if let Some(known) = known.filter(|known| !known.project.is_empty()) {
+        return Err(Error::Declared { identity: orphan.identity, resource: known.name });
+    }
+    named(names::made_for(target)).await.map(drop)
+}
+
+/// The project as a repair was planned with it: nothing else is so that could change while it waits.
 fn planned_with(op: &operation::Model) -> Result<Seen> {
+    if op.kind != Kind::RepairProject {
+        return Ok(Seen::new());
+    }
     let setting = |key: &str| op.settings.get(key);
     let uid = setting("uid").and_then(Value::as_str).and_then(|uid| Uuid::parse_str(uid).ok());
     match (uid, setting("revision").and_then(Value::as_i64)) {
@@ -259,16 +308,43 @@ fn planned_with(op: &operation::Model) -> Result<Seen> {
 impl Db {
     /// Whether something goes on that an operation which people have agreed to has to wait for.
     pub async fn is_in_the_way_unscoped(&self, op: &Operation) -> Result<bool> {
-        let project = project::Entity::find().filter(project::Column::Name.eq(&op.project));
-        let held = project.one(self.store.read()).await?.map(|row| row.operation).unwrap_or_default();
-        if !held.is_empty() && held != op.name {
-            return Ok(true);
+        let ground = Ground::of(op.kind, &op.target);
+        Ok(in_the_way(self.store.read(), &ground, &op.name).await?.is_some())
+    }
+}
+
+/// That another operation has a ground, or goes on in what is to be taken as a whole.
+async fn in_the_way(connection: &impl ConnectionTrait, ground: &Ground, op: &str) -> Result<Option<Error>> {
+    let project = match ground {
+        Ground::Nothing => return Ok(None),
+        Ground::Beside(project) | Ground::Project(project) => project.clone(),
+        Ground::Environment(environment) => names::project_of(environment),
+    };
+    let row = project::Entity::find().filter(project::Column::Name.eq(&project)).one(connection).await?;
+    let mut found: Vec<_> = row.into_iter().map(|row| (row.name, row.operation)).collect();
+    if let Ground::Environment(name) = ground {
+        let row = environment::Entity::find().filter(environment::Column::Name.eq(name));
+        found.extend(row.one(connection).await?.map(|row| (row.name, row.operation)));
+    }
+    if let Ground::Project(_) = ground {
+        let going_on = others(&project, op, State.is_in(OperationState::GOING_ON)).one(connection).await?;
+        found.extend(going_on.map(|other| (project, other.name)));
+    }
+    let other = found.into_iter().find(|(_, holder)| !holder.is_empty() && holder != op);
+    Ok(other.map(|(name, operation)| Error::Busy { name, operation }))
+}
+
+/// Why a row was not taken: it is gone, another operation has it, or it is not what was planned with. Where none of this is
+/// so, whoever had it has let go since, and all of this runs again.
+fn untaken(kind: &'static str, name: &str, row: Option<(String, Uuid, i64)>, op: &str, seen: &Seen) -> Error {
+    let name = name.to_owned();
+    match row {
+        None => Error::NotFound { kind, name },
+        Some((operation, ..)) if !operation.is_empty() && operation != op => Error::Busy { name, operation },
+        Some((_, uid, revision)) if seen.get(&name).is_some_and(|seen| *seen != (uid, revision)) => {
+            Error::Stale { name }
         }
-        if op.kind != Kind::RepairProject {
-            return Ok(false);
-        }
-        let going_on = others(&op.project, &op.name, State.is_in(OperationState::GOING_ON));
-        Ok(going_on.one(self.store.read()).await?.is_some())
+        Some(_) => StoreError::Concurrent.into(),
     }
 }
 
@@ -302,8 +378,8 @@ async fn hold_project(
         Some(row) => Ok(row.run_seq),
         None => {
             let row = project::Entity::find().filter(project::Column::Name.eq(name)).one(tx).await?;
-            let row = row.ok_or_else(|| Error::NotFound { kind: "Project", name: name.to_owned() })?;
-            Err(Error::Busy { name: name.to_owned(), operation: row.operation })
+            let row = row.map(|row| (row.operation, row.uid, row.revision));
+            Err(untaken("Project", name, row, op, seen))
         }
     }
 }
@@ -311,15 +387,12 @@ async fn hold_project(
 /// The environment belongs to the operation from then on.
 async fn hold_environment(
     tx: &Tx,
-    new: &NewOperation,
     name: &str,
     op: &str,
+    event: EnvironmentEvent,
+    seen: &Seen,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let event = match new.admission {
-        Admission::AskPeople => EnvironmentEvent::AskPeople,
-        Admission::Run => finish::works_on(new.plan.kind).1,
-    };
     let (state, _) = EnvironmentState::transition(event);
     let mut update = environment::Entity::update_many()
         .col_expr(environment::Column::Operation, Expr::value(op))
@@ -327,8 +400,8 @@ async fn hold_environment(
         .col_expr(environment::Column::UpdateTime, Expr::value(now))
         .col_expr(environment::Column::Revision, Expr::col(environment::Column::Revision).add(1))
         .filter(environment::Column::Name.eq(name))
-        .filter(environment::Column::Operation.eq(""));
-    if let Some((uid, revision)) = new.seen.get(name) {
+        .filter(environment::Column::Operation.is_in(["", op]));
+    if let Some((uid, revision)) = seen.get(name) {
         update = update
             .filter(environment::Column::Uid.eq(*uid))
             .filter(environment::Column::Revision.eq(*revision));
@@ -337,12 +410,9 @@ async fn hold_environment(
     if done.rows_affected == 1 {
         return Ok(());
     }
-    let row = environment::Entity::find()
-        .filter(environment::Column::Name.eq(name))
-        .one(tx)
-        .await?
-        .ok_or_else(|| Error::NotFound { kind: "Environment", name: name.to_owned() })?;
-    Err(Error::Busy { name: name.to_owned(), operation: row.operation })
+    let row = environment::Entity::find().filter(environment::Column::Name.eq(name)).one(tx).await?;
+    let row = row.map(|row| (row.operation, row.uid, row.revision));
+    Err(untaken("Environment", name, row, op, seen))
 }
 
 /// How many deployments a plan makes in each environment.

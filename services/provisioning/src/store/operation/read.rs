@@ -143,8 +143,8 @@ impl Db {
         self.one(row).await
     }
 
-    /// The operation that removes what was left behind under the name of a resource; empty for none.
-    pub async fn removal_of_unscoped(&self, resource: &str) -> Result<String> {
+    /// The operation that removes what was left behind under the name of a resource, if any does.
+    pub async fn removal_of_unscoped(&self, resource: &str) -> Result<Option<String>> {
         removal_of(self.store.read(), resource).await
     }
 
@@ -171,13 +171,13 @@ fn first(step: DynIden) -> Expr {
     Expr::col((step, step::Column::Ordinal)).eq(0)
 }
 
-/// The operation that removes what was left behind under the name of a resource; empty for none.
-pub(crate) async fn removal_of(connection: &impl ConnectionTrait, resource: &str) -> Result<String> {
+/// The operation that removes what was left behind under the name of a resource, if any does.
+pub(crate) async fn removal_of(connection: &impl ConnectionTrait, resource: &str) -> Result<Option<String>> {
     let found = operation::Entity::find()
         // Such an operation is in no project, as what it removes.
         .filter(operation::Column::Project.eq(""))
         .filter(operation::Column::Kind.eq(Kind::DeleteOrphan))
         .filter(operation::Column::Target.eq(resource))
         .filter(operation::Column::State.is_not_in(OperationState::DONE));
-    Ok(found.one(connection).await?.map(|operation| operation.name).unwrap_or_default())
+    Ok(found.one(connection).await?.map(|operation| operation.name))
 }

@@ -71,7 +71,7 @@ fn park(aggregate: &mut Aggregate) -> Result<bool> {
     if aggregate.op.state.next(OperationEvent::Park).is_err() {
         return Ok(false);
     }
-    let untouched = aggregate.untouched();
+    let untouched = aggregate.view().untouched();
     let message = "the database was set back to an older copy while this was under way";
     let failure = StepFailure { code: FailureCode::Restored, message: message.to_owned() };
     let reversible = aggregate.op.kind.reversible();

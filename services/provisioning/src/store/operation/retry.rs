@@ -53,15 +53,14 @@ impl Db {
                 }
                 let before = aggregate.op.clone();
                 let anew = matches!(how, Some(TakeUp::Anew(_)));
-                let unexpected = how.is_none() || anew != aggregate.untouched();
+                let unexpected = how.is_none() || anew != aggregate.view().untouched();
                 if aggregate.op.state == OperationState::Stuck && unexpected {
                     return Err(Error::Busy { name: before.target, operation: before.name });
                 }
                 let rests = matches!(how, Some(TakeUp::Anew(Checked::Waits(_) | Checked::Refused(_))));
                 if aggregate.op.state == OperationState::Stuck && !rests {
-                    hold::take(tx, &mut aggregate).await?;
+                    hold::take(this, tx, &mut aggregate).await?;
                 }
-                aggregate.outrun();
                 match how {
                     Some(TakeUp::Anew(checked)) => begin_anew(&mut aggregate, checked, deadline_micros)?,
                     Some(TakeUp::Rest) | None => take_up(&mut aggregate, deadline_micros)?,

@@ -87,14 +87,11 @@ impl Db {
                     return Err(Error::AlreadyExists { kind: "Resource", name: change.resource.clone() });
                 }
                 Action::Create => made.push(self.resource_row(new, change)),
-                Action::Update | Action::Replace | Action::Delete if new.holds() => {
-                    let event = match change.action {
-                        Action::Delete => ResourceEvent::Delete,
-                        _ => ResourceEvent::Update,
-                    };
-                    move_resource(tx, &change.resource, event).await?;
+                action => {
+                    if let Some(event) = ResourceEvent::of(action).filter(|_| new.holds()) {
+                        move_resource(tx, &change.resource, event).await?;
+                    }
                 }
-                Action::Update | Action::Replace | Action::Delete | Action::Run | Action::Noop => {}
             }
             former.push((change.step.clone(), row));
         }
@@ -120,7 +117,7 @@ impl Db {
                 // What is declared now was not when this was planned.
                 return Err(match taken.project.as_str() {
                     "" => Self::held_name(tx, &taken.name).await?,
-                    _ => Error::Busy { name: taken.name, operation: String::new() },
+                    _ => Error::Stale { name: taken.name },
                 });
             }
             rows.push(resource::ActiveModel {
@@ -135,8 +132,11 @@ impl Db {
 
     /// That the name of a resource is taken as long as what was left behind under it is being removed.
     async fn held_name(tx: &Tx, name: &str) -> Result<Error> {
-        let operation = removal_of(tx, name).await?;
-        Ok(Error::Busy { name: name.to_owned(), operation })
+        Ok(match removal_of(tx, name).await? {
+            Some(operation) => Error::Busy { name: name.to_owned(), operation },
+            // It ended since the name was looked up.
+            None => StoreError::Concurrent.into(),
+        })
     }
 
     pub(crate) fn resource_row(&self, new: &NewOperation, change: &Change) -> resource::ActiveModel {
