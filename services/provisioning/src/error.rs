@@ -84,7 +84,7 @@ pub enum Error {
         operation: String,
     },
     /// An operation waits for an operator: there is nothing to stop, and what is left of it is not undone.
-    #[error("operation `{operation}` is stuck: RetryOperation takes it up")]
+    #[error("operation `{operation}` is stuck: take it up with RetryOperation (`pavior op retry`)")]
     Stuck {
         /// Its resource name.
         operation: String,

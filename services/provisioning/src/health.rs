@@ -67,7 +67,7 @@ pub(crate) fn checks(app: &App, meter: &Meter) -> Vec<HealthCheck> {
     vec![
         database(app),
         // Until the audit service has answered once, changes are taken and nothing is carried out.
-        pavior_relay::compared_check(app.db.store(), "provisioning history", "operations wait").degrades(),
+        pavior_relay::compared_check(app.db.store(), "provisioning history", "operations wait"),
         steps(app, stall),
         backlog(app, &gauges, stall),
         operations(app, &gauges, stall),

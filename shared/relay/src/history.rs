@@ -90,19 +90,22 @@ async fn look(store: &Store, context: &OutboxContext, sink: &AuditSink) -> Resul
     Ok(true)
 }
 
-/// Whether a database was compared with the audit log, with what does not go on before. That they do not fit is the
-/// outbox's to say.
+/// Whether a database was compared with the audit log, with what does not go on before: reads do. That they do not fit is
+/// the outbox's to say, which gives a start the time to compare.
 pub fn compared_check(store: &Store, name: &'static str, waits: &'static str) -> HealthCheck {
     let history = store.history().clone();
     HealthCheck::new(name, move || {
-        let known = history.fits() || history.apart().is_some();
+        let history = history.clone();
         async move {
-            match known {
+            // Where it is taking place, what comes of it is what is said.
+            let _ = tokio::time::timeout(crate::FIRST_COMPARISON, history.compared()).await;
+            match history.fits() || history.apart().is_some() {
                 true => Ok(()),
                 false => Err(format!("the audit log was not compared with yet: {waits}")),
             }
         }
     })
+    .degrades()
 }
 
 /// Whether a database is known to be no older copy, for who answers only then.

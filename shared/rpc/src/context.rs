@@ -8,10 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::Context;
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use pavior_core::id_gen::IdGen;
 use tokio::time::Instant;
 
@@ -46,26 +43,26 @@ pub struct Trace {
     pub state: Option<HeaderValue>,
 }
 
-/// Where the propagator finds the headers of a trace.
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
-    }
-}
-
 impl Trace {
     /// Reads `traceparent`; anything malformed counts as absent (W3C Trace Context §3.2).
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
-        let span = context.span().span_context().clone();
-        let (trace_id, span_id, flags) = (span.trace_id(), span.span_id(), span.trace_flags());
-        span.is_valid().then(|| Self { trace_id, span_id, flags, state: headers.get(TRACESTATE).cloned() })
+        let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+        let mut parts = text.split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let future_version = version != "00";
+        if version.len() != 2 || version == "ff" || (!future_version && parts.next().is_some()) {
+            return None;
+        }
+        if trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
+            return None;
+        }
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return None;
+        }
+        let trace_id = TraceId::from_hex(trace).ok().filter(|id| *id != TraceId::INVALID)?;
+        let span_id = SpanId::from_hex(span).ok().filter(|id| *id != SpanId::INVALID)?;
+        let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()? & 1);
+        Some(Self { trace_id, span_id, flags, state: headers.get(TRACESTATE).cloned() })
     }
 
     /// As the remote parent of a span.

@@ -44,6 +44,18 @@ pub enum StoreError {
         /// What is known of the other process.
         holder: String,
     },
+    /// The SQLite file and the changes beside it that were not written into it yet are not of one database, or one of the
+    /// two is damaged.
+    #[error(
+        "database file `{path}` and `{path}-wal` do not fit: {found}. Stop here and put a copy back; where one was put \
+         back already, do it again after the files `{path}-wal` and `{path}-shm` were removed"
+    )]
+    Damaged {
+        /// The database file.
+        path: String,
+        /// What is wrong first.
+        found: String,
+    },
     /// The file system refused.
     #[error("cannot open database file `{path}`")]
     File {
@@ -120,7 +132,7 @@ impl StoreError {
             StoreError::InUse { .. } | StoreError::File { .. } | StoreError::Apart(_) => {
                 ErrorKind::Unavailable
             }
-            StoreError::Corrupt(_) => ErrorKind::Corrupt,
+            StoreError::Corrupt(_) | StoreError::Damaged { .. } => ErrorKind::Corrupt,
             StoreError::Config(_) | StoreError::OtherVersion(_) => ErrorKind::Other,
         }
     }

@@ -3,12 +3,15 @@
 use crate::tx::Tx;
 use crate::{DatabaseConfig, StoreError};
 use pavior_files::{Lock, LockError};
-use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _, query_scalar};
 use sea_orm::{DbErr, RuntimeErr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// SQLITE_CORRUPT and SQLITE_NOTADB.
+const DAMAGED: [&str; 2] = ["11", "26"];
 
 /// The file of `sqlite://path?mode=rwc`.
 pub(crate) fn path(url: &str) -> Result<PathBuf, StoreError> {
@@ -53,6 +56,33 @@ impl Opener {
             if first { self.options.clone() } else { self.options.clone().create_if_missing(false) };
         Tx::sqlite(options.connect().await.map_err(connect_error)?).await
     }
+}
+
+/// Looks through a file with changes beside it that were not written into it: after a crash they belong to it, and after an
+/// older copy was put in its place they are another database's, with which SQLite would go on all the same. To look
+/// changes nothing.
+pub(crate) async fn check_crashed(config: &DatabaseConfig, database: &Path) -> Result<(), StoreError> {
+    let mut left = database.to_owned().into_os_string();
+    left.push("-wal");
+    if !std::fs::metadata(&left).is_ok_and(|file| file.len() > 0) || !database.exists() {
+        return Ok(());
+    }
+    let options: SqliteConnectOptions = config.url.expose().parse().map_err(connect_error)?;
+    let options = options.read_only(true).create_if_missing(false).disable_statement_logging();
+    let mut connection = options.connect().await.map_err(connect_error)?;
+    let found = query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
+    let found = match found {
+        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| DAMAGED.contains(&&*code)) => {
+            error.message().to_owned()
+        }
+        found => found.map_err(connect_error)?,
+    };
+    // Nothing depends on how it ends: it has only read.
+    let _ = connection.close().await;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(StoreError::Damaged { path: database.display().to_string(), found })
 }
 
 fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {

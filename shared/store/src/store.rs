@@ -279,7 +279,9 @@ async fn connect_sqlite(
     pulse: &Arc<Pulse>,
     commits: &watch::Sender<u64>,
 ) -> Result<Connected, StoreError> {
-    let lock = sqlite::lock(&sqlite::path(config.url.expose())?)?;
+    let path = sqlite::path(config.url.expose())?;
+    let lock = sqlite::lock(&path)?;
+    sqlite::check_crashed(config, &path).await?;
     let busy = Duration::from_millis(config.busy_timeout_ms);
     let open = |writes: bool| {
         let mut options = options(config);

@@ -203,7 +203,7 @@ async fn follow_accepted(
     let name = &accepted.name;
     let followed = progress::follow_interruptibly(client, name, Until::Approval, printer.is_json()).await;
     let Err(error) = followed else { return followed };
-    let error = progress::unless_unseen(error, "accepted", name);
+    let error = progress::unless_unseen(error, "accepted, and goes on", name);
     if failure::exit_of(&error) == Exit::Accepted {
         printer.one(accepted, &[("operation", name.clone())])?;
     }

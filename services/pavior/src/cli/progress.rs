@@ -191,7 +191,7 @@ pub(super) fn unless_unseen(error: anyhow::Error, taken: &str, name: &str) -> an
     let status = error.chain().find_map(|cause| cause.downcast_ref::<Status>());
     let Some(status) = status.filter(|status| failure::refuses_caller(status)) else { return error };
     let message = format!(
-        "{taken}, and goes on: {name}\nhow it ends cannot be followed: {}\nwhoever may read it follows it with: pavior op \
+        "{taken}: {name}\nhow it ends cannot be followed: {}\nwhoever may read it follows it with: pavior op \
          watch {}",
         status.message(),
         output::id(name)
@@ -302,7 +302,8 @@ mod tests {
         let name = "organizations/acme/operations/1";
         let end = |code, reason| {
             let status = Status::from(Problem::new(code, reason, "`bob` may not"));
-            let error = unless_unseen(anyhow::Error::from(status).context("watching"), "accepted", name);
+            let error =
+                unless_unseen(anyhow::Error::from(status).context("watching"), "accepted, and goes on", name);
             (failure::exit_of(&error), failure::describe(&error))
         };
         for code in [Code::PermissionDenied, Code::Unauthenticated] {

@@ -98,8 +98,8 @@ impl Installation {
             None => Ok(()),
             Some(lost) => bail!(
                 "the database of {lost} is empty, but {} in use: this is no new installation. Point \
-                 `{lost}.database.url` to its database or put a copy of it back; if there is none, `pavior restore` goes \
-                 on without what was in it",
+                 `{lost}.database.url` to its database or put a copy of it back (of SQLite after the empty file, its `-wal` \
+                 and its `-shm` were removed); if there is none, `pavior restore` goes on without what was in it",
                 self.others(lost),
                 lost = lost.name()
             ),

@@ -66,7 +66,7 @@ impl Directories {
     /// When what is known is too old and the catalog does not answer.
     pub(crate) async fn get(&self, organization: &str) -> Result<Arc<Directory>, Error> {
         if organization == INSTALLATION {
-            return Ok(Arc::default());
+            return Ok(Arc::new(Directory::of_nobody()));
         }
         let slot = match self.slots.get(organization).await {
             Some(slot) => slot,
@@ -88,7 +88,7 @@ impl Directories {
     /// When the catalog does not answer.
     pub(crate) async fn current(&self, organization: &str) -> Result<Arc<Directory>, Error> {
         if organization == INSTALLATION {
-            return Ok(Arc::default());
+            return Ok(Arc::new(Directory::of_nobody()));
         }
         let slot = self.slots.get_with(organization.to_owned(), async { Arc::default() }).await;
         let _fetching = slot.fetching.lock().await;

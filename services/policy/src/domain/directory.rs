@@ -21,15 +21,21 @@ pub struct Directory {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Copy {
     /// It is not.
-    #[default]
     Current,
     /// The catalog has not compared its history with the audit log yet.
+    #[default]
     Unknown,
     /// It is, for this reason.
     Older(String),
 }
 
 impl Directory {
+    /// Of what has no members in the catalog, and so none of an older copy: the installation, whose operators stand in the
+    /// configuration.
+    pub fn of_nobody() -> Self {
+        Self { copy: Copy::Current, ..Self::default() }
+    }
+
     /// All groups that a principal of the organization belongs to: the directory's and those that its credential
     /// claims, with every group above them, and [`EVERYONE`].
     pub fn groups_of<'a>(

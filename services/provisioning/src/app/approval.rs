@@ -9,6 +9,7 @@ use pavior_auth::Permit;
 use pavior_proto::pavior::policy::v1::approval::{Choice, State};
 use pavior_proto::pavior::policy::v1::{self as policy, Effect};
 use pavior_rpc::{ErrorReason, Problem, convert};
+use tonic::Code;
 use uuid::Uuid;
 
 use super::App;
@@ -35,11 +36,12 @@ impl App {
     /// Asks people about an operation. When policy does not answer, the next round asks again.
     pub(crate) async fn ask_people(&self, id: Uuid) {
         let asked = self.try_ask_people(id).await;
-        self.tried(id, asked).await;
+        self.tried(id, OperationState::Checking, asked.map(|()| None)).await;
     }
 
     async fn try_ask_people(&self, id: Uuid) -> Result<()> {
-        let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
+        let op = self.db.operation_by_id_unscoped(id).await?;
+        let Some(op) = op.filter(|op| op.state == OperationState::Checking) else { return Ok(()) };
         let made = self.approval_of(&op).await?;
         self.db.await_approval_unscoped(id, &made).await?;
         self.engine.changed(id);
@@ -68,6 +70,22 @@ impl App {
         Ok(made.name)
     }
 
+    /// A look at an operation that has come to wait just now: people may have answered already.
+    pub(super) async fn look_at_one(&self, id: Uuid) -> Result<()> {
+        self.ask_people(id).await;
+        let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
+        let Operation { organization, state, approval, error, .. } = op;
+        if state == OperationState::AwaitingApproval {
+            let permit = self.own_permit(&organization);
+            self.look_at_all(
+                &permit,
+                &[Waiter { id, organization, state, approval, noted: error.is_some() }],
+            )
+            .await;
+        }
+        Ok(())
+    }
+
     /// One look at everything that waits.
     pub(crate) async fn look_at_approvals(&self) -> Result<()> {
         let mut asked: BTreeMap<String, Vec<Waiter>> = BTreeMap::new();
@@ -81,13 +99,20 @@ impl App {
         for (organization, ops) in asked {
             let permit = self.own_permit(&organization);
             for ops in ops.chunks(BATCH) {
-                // What is wrong in one organization is not to hold up the others.
-                if let Err(error) = self.look_at(&permit, ops).await {
-                    tracing::warn!(organization, %error, "approvals could not be looked at and will be again");
-                }
+                self.look_at_all(&permit, ops).await;
             }
         }
         self.withdraw_approvals().await
+    }
+
+    /// What is wrong in one organization is not to hold up the others.
+    async fn look_at_all(&self, permit: &Permit, ops: &[Waiter]) {
+        let Err(error) = self.look_at(permit, ops).await else { return };
+        tracing::warn!(organization = permit.organization(), %error, "approvals could not be looked at and will be again");
+        let waits = away(error.into());
+        for op in ops.iter().filter(|op| !op.noted) {
+            self.note(op.id, op.state, Some(waits.clone())).await;
+        }
     }
 
     /// Policy answers for all or for none: where one is missing, each half is asked for by itself.
@@ -99,7 +124,7 @@ impl App {
                 (Some(answers), _) => self.follow(part, &answers).await,
                 (None, [op]) => {
                     let why = Failure::refusal(FailureReason::NotApproved, "its approval is gone");
-                    self.tried(op.id, self.refuse_for(op.id, why).await).await;
+                    self.tried(op.id, op.state, self.refuse_for(op.id, why).await.map(|()| None)).await;
                 }
                 (None, _) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -113,22 +138,26 @@ impl App {
     async fn follow(&self, ops: &[Waiter], answers: &[policy::Approval]) {
         for op in ops {
             let answer = answers.iter().find(|answer| answer.name == op.approval);
-            let Some(answer) = answer.filter(|answer| decided(answer.state())) else { continue };
-            self.tried(op.id, self.answered(op.id, answer).await).await;
+            match answer.filter(|answer| decided(answer.state())) {
+                Some(answer) => self.tried(op.id, op.state, self.answered(op.id, answer).await).await,
+                None if op.noted => self.note(op.id, op.state, None).await,
+                None => {}
+            }
         }
     }
 
     /// A failure to follow one operation is no reason to leave the others. Whoever looks at it is told what it waits for,
     /// until it does not any more.
-    async fn tried(&self, id: Uuid, tried: Result<()>) {
-        let waits = match tried {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::warn!(operation = %id, %error, "an approval could not be followed yet");
-                Some(away(error.into()))
-            }
-        };
-        if let Err(error) = self.db.note_wait_unscoped(id, waits).await {
+    async fn tried(&self, id: Uuid, state: OperationState, tried: Result<Option<Failure>>) {
+        let waits = tried.unwrap_or_else(|error| {
+            tracing::warn!(operation = %id, %error, "an approval could not be followed yet");
+            Some(away(error.into()))
+        });
+        self.note(id, state, waits).await;
+    }
+
+    async fn note(&self, id: Uuid, state: OperationState, waits: Option<Failure>) {
+        if let Err(error) = self.db.note_wait_unscoped(id, state, waits).await {
             tracing::warn!(operation = %id, %error, "what an operation waits for could not be noted");
         }
     }
@@ -180,22 +209,27 @@ impl App {
         self.peers.cancel_approval(&permit, &name, false, "the operation ended").await
     }
 
-    async fn answered(&self, id: Uuid, answer: &policy::Approval) -> Result<()> {
-        let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
-        let op = &op;
-        match (answer.state(), over(answer.state())) {
-            (State::Approved, _) => self.approved(op, answer).await,
-            (_, None) => Ok(()),
-            (State::Denied, Some(said)) => {
-                let said = denied_by(answer).unwrap_or_else(|| said.to_owned());
-                self.refuse(op, FailureReason::NotApproved, &said).await
+    /// Does what people have said. Returns what that waits for.
+    async fn answered(&self, id: Uuid, answer: &policy::Approval) -> Result<Option<Failure>> {
+        let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(None) };
+        let refusal = |said: &str| Failure::refusal(FailureReason::NotApproved, said);
+        let refused = match (answer.state(), over(answer.state())) {
+            (State::Approved, _) if answer.plan_digest != op.plan_digest => {
+                Some(refusal("the approval is for another plan"))
             }
-            (_, Some(said)) => self.refuse(op, FailureReason::NotApproved, said).await,
+            (State::Approved, _) => match self.approved(&op).await? {
+                Begins::Waits(waits) => return Ok(waits),
+                Begins::Never(why) => Some(why),
+            },
+            (State::Denied, Some(said)) => {
+                Some(denied_by(answer).map_or(refusal(said), |said| refusal(&said)))
+            }
+            (_, over) => over.map(refusal),
+        };
+        if let Some(why) = refused {
+            self.refuse_for(id, why).await?;
         }
-    }
-
-    async fn refuse(&self, op: &Operation, reason: FailureReason, message: &str) -> Result<()> {
-        self.refuse_for(op.id, Failure::refusal(reason, message)).await
+        Ok(None)
     }
 
     async fn refuse_for(&self, id: Uuid, why: Failure) -> Result<()> {
@@ -204,32 +238,30 @@ impl App {
         Ok(())
     }
 
-    async fn approved(&self, op: &Operation, answer: &policy::Approval) -> Result<()> {
-        if answer.plan_digest != op.plan_digest {
-            return self.refuse(op, FailureReason::NotApproved, "the approval is for another plan").await;
-        }
-        // What people have agreed to begins when the look after that finds nothing in its way.
-        if self.db.is_in_the_way_unscoped(op).await? {
-            return Ok(());
+    /// Lets begin what people have agreed to, when a look finds nothing in its way.
+    async fn approved(&self, op: &Operation) -> Result<Begins> {
+        let busy = |error: Error| Begins::Waits(Some(away(error.into())));
+        if let Some(other) = self.db.in_the_way_unscoped(op).await? {
+            return Ok(match self.db.plan_by_id_unscoped(op.plan).await?.expire_time < self.db.now() {
+                true => Begins::Never(expired()),
+                false => busy(other),
+            });
         }
         let approvals = match self.checked_again(op).await? {
             Checked::Runs(approvals) => approvals,
-            Checked::Refused(why) => return self.refuse_for(op.id, why).await,
+            Checked::Refused(why) => return Ok(Begins::Never(why)),
             // Asked for once more by the next look.
-            Checked::Waits(_) => return Ok(()),
+            Checked::Waits(_) => return Ok(Begins::Waits(None)),
         };
         match self.db.admit_unscoped(op.id, &approvals, self.deadline_micros()).await {
             Ok(()) => {}
             // It came between the two looks.
-            Err(Error::Busy { .. }) => return Ok(()),
-            Err(error) => {
-                let why = outdated(&error).ok_or(error)?;
-                return self.refuse_for(op.id, why).await;
-            }
+            Err(error @ Error::Busy { .. }) => return Ok(busy(error)),
+            Err(error) => return outdated(&error).map(Begins::Never).ok_or(error),
         }
         self.engine.changed(op.id);
         self.engine.wake();
-        Ok(())
+        Ok(Begins::Waits(None))
     }
 
     /// What is to become of an operation that has not begun, as policy sees it now, with the approvals that were given.
@@ -240,7 +272,7 @@ impl App {
             return refused(FailureReason::NotApproved, "the plan is not the one that was accepted");
         }
         if plan.expire_time < self.db.now() {
-            return refused(FailureReason::PlanStale, "the plan expired before it was begun: ask anew");
+            return Ok(Checked::Refused(expired()));
         }
         // Before policy is asked: an answer that comes meanwhile is one that policy has not seen.
         let request = self.request_of(op).await?;
@@ -302,6 +334,14 @@ fn still_asked(request: Option<policy::Approval>) -> Checked {
     }
 }
 
+/// What becomes of an operation that people have agreed to.
+enum Begins {
+    /// It has begun, or waits for this.
+    Waits(Option<Failure>),
+    /// It never will.
+    Never(Failure),
+}
+
 /// Whether people have said all that they will.
 fn decided(state: State) -> bool {
     state == State::Approved || over(state).is_some()
@@ -313,13 +353,21 @@ pub(super) fn outdated(error: &Error) -> Option<Failure> {
     changed.then(|| Failure::refusal(FailureReason::PlanStale, format!("{error}: ask anew")))
 }
 
-/// What an operation waits for that could not be asked about.
+fn expired() -> Failure {
+    Failure::refusal(FailureReason::PlanStale, "the plan expired before it was begun: ask anew")
+}
+
+/// Why an operation is not begun yet: what passes by itself, or with a restore, and what does not.
 fn away(problem: Problem) -> Failure {
-    let reason = match problem.reason {
-        ErrorReason::RestoreNeeded => FailureReason::RestoreNeeded,
-        _ => FailureReason::DependencyUnavailable,
+    let (reason, code) = match (problem.reason, problem.code) {
+        (ErrorReason::RestoreNeeded, _) => (FailureReason::RestoreNeeded, FailureCode::Unavailable),
+        (ErrorReason::ResourceBusy, _) => (FailureReason::ResourceBusy, FailureCode::None),
+        (_, Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted) => {
+            (FailureReason::DependencyUnavailable, FailureCode::Unavailable)
+        }
+        _ => (FailureReason::Internal, FailureCode::Internal),
     };
-    let waits = Failure::new(reason, FailureCode::Unavailable, format!("not begun yet: {}", problem.message));
+    let waits = Failure::new(reason, code, format!("not begun yet: {}", problem.message));
     Failure { details: problem.metadata.clone(), ..waits }
 }
 

@@ -91,6 +91,7 @@ impl App {
         if !row.operation.is_empty() {
             return Err(Error::Busy { name: row.name, operation: row.operation });
         }
+        self.db.refuse_not_done(&context.permit, name).await?;
         let found = self.db.environments_of_project(&context.permit, name).await?;
         if !how.force {
             let within = found.iter().map(|environment| (name, environment.name.as_str()));

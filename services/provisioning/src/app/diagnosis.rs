@@ -161,9 +161,12 @@ impl App {
             !known.contains(&(driver.as_str(), thing.identity.as_str()))
                 && !under_way.keys.contains(&thing.key)
         });
-        let rows = recorded.iter();
-        let rows =
-            rows.filter(|row| row.state == ResourceState::Active && !under_way.resources.contains(&row.name));
+        // What an operation is to change that waits for people is as it is recorded until they have agreed.
+        let stands = |row: &&ResourceRecord| {
+            use ResourceState::{Active, Deleting, Updating};
+            matches!(row.state, Active | Updating | Deleting) && !under_way.resources.contains(&row.name)
+        };
+        let rows = recorded.iter().filter(stands);
         let orphans = orphans.map(|(driver, thing)| orphan(driver, thing));
         let sure = orphans.chain(overdue).map(Candidate::Sure);
         let mut candidates: Vec<Candidate<'_>> = sure.chain(rows.map(Candidate::Row)).collect();

@@ -26,7 +26,7 @@ const MOST: usize = 200_000;
 /// How long a driver may take for one page of what it has.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 /// And for all of it: one that always has another page ends nobody's patience but this.
-const WHOLE_PATIENCE: Duration = Duration::from_secs(120);
+const WHOLE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How each driver was when it was last asked.
 #[derive(Clone)]

@@ -122,7 +122,7 @@ impl App {
             }
             false => None,
         };
-        let asks = matches!(how, Some(TakeUp::Anew(Checked::Waits(None))));
+        let waits = matches!(how, Some(TakeUp::Anew(Checked::Waits(_))));
         let anew = matches!(how, Some(TakeUp::Anew(_)));
         let caller = Caller::of(&context.permit, context.action, &context.request_id);
         let taken_up = async |how| {
@@ -135,7 +135,7 @@ impl App {
             retried = taken_up(Some(TakeUp::Anew(Checked::Refused(why)))).await;
         }
         match retried {
-            Ok(()) if asks => self.ask_people(view.op.id).await,
+            Ok(()) if waits => self.look_at_one(view.op.id).await?,
             Ok(()) => {}
             Err(Error::Illegal(_)) => {
                 // Its state may be another than a moment ago: somebody else has taken it up or given it up meanwhile.

@@ -113,6 +113,10 @@ named! {
         DependencyUnavailable = "DEPENDENCY_UNAVAILABLE",
         /// The same, because that service is over an older copy of its database.
         RestoreNeeded = "RESTORE_NEEDED",
+        /// It has not begun: another operation is in its way.
+        ResourceBusy = "RESOURCE_BUSY",
+        /// It has not begun: it cannot be asked about, and that does not pass by itself.
+        Internal = "INTERNAL",
     }
 }
 
@@ -168,6 +172,8 @@ impl Failure {
             (_, R::NotApproved) => (Code::PermissionDenied, R::NotApproved),
             (_, reason @ (R::PlanStale | R::GuardrailDenied)) => (Code::FailedPrecondition, reason),
             (_, reason @ (R::DependencyUnavailable | R::RestoreNeeded)) => (Code::Unavailable, reason),
+            (_, R::ResourceBusy) => (Code::Aborted, R::ResourceBusy),
+            (_, R::Internal) => (Code::Internal, R::Internal),
             _ if self.code == FailureCode::Changed => (Code::FailedPrecondition, R::ArtifactChanged),
             _ => (self.code.status(), R::StepFailed),
         }

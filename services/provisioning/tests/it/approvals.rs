@@ -99,17 +99,23 @@ async fn what_keeps_people_from_being_asked_is_told() {
             assert!(told.message.starts_with("not begun yet: "), "{}", told.message);
             assert!(told.message.contains(said), "{}", told.message);
 
+            let asked = async |noted: bool| {
+                pavior_testkit::wait_for("people", std::time::Duration::from_secs(60), async || {
+                    let get = lro::GetOperationRequest { name: waits.name.clone() };
+                    let seen = f.operations().get_operation(f.call(get)).await.unwrap().into_inner();
+                    let about = metadata(&seen);
+                    let asked = about.state() == pb::operation_metadata::State::AwaitingApproval;
+                    if asked && about.error.is_some() == noted { Ok(about) } else { Err(about) }
+                })
+                .await
+            };
             f.peers.state().away = None;
-            let asked = pavior_testkit::wait_for("people", std::time::Duration::from_secs(60), async || {
-                let get = lro::GetOperationRequest { name: waits.name.clone() };
-                let seen = f.operations().get_operation(f.call(get)).await.unwrap().into_inner();
-                match metadata(&seen).state() {
-                    pb::operation_metadata::State::AwaitingApproval => Ok(metadata(&seen)),
-                    state => Err(state),
-                }
-            })
-            .await;
-            assert_eq!(asked.error, None);
+            asked(false).await;
+            // Nor can their answer be heard.
+            f.peers.state().away = Some(problem.clone());
+            assert_eq!(from_rpc_status(&asked(true).await.error.unwrap()), told);
+            f.peers.state().away = None;
+            asked(false).await;
             // What it waited for once is not what ends it.
             let cancel = lro::CancelOperationRequest { name: waits.name.clone() };
             f.operations().cancel_operation(f.call(cancel)).await.unwrap();

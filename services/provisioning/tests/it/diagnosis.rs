@@ -12,6 +12,7 @@ use pavior_driver::{
     Observation, ObserveRequest, Outcome, PlanRequest, PlanResponse, Prior, Sink, ValidateRequest, Violation,
     async_trait,
 };
+use pavior_proto::google::longrunning::CancelOperationRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::resource_finding::Kind;
 use pavior_testkit::db::{both, sqlite};
@@ -246,6 +247,46 @@ async fn what_differs_from_its_record_is_found_and_mended_by_the_change_again() 
         assert_eq!(problem(&done), None);
         assert_eq!(f.driver.inputs_of(&database).unwrap()["size"], "large");
         assert_eq!(found(&diagnose(&f, &operator(), "organizations/-").await), []);
+    })
+    .await;
+}
+
+/// People may take days: what they are asked about is as it is recorded, or is found.
+#[tokio::test]
+async fn what_waits_for_people_is_compared() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let database = format!("{HELLO}/environments/development/resources/database");
+        let mut inputs = f.driver.inputs_of(&database).unwrap();
+        inputs["size"] = json!("large");
+        change_behind(&f, &database, inputs).await;
+        let approvals = json!([{"quorum": 1, "group": format!("{ACME}/groups/platform"), "ruleIds": ["p"]}]);
+        let people = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals });
+        for action in ["update", "delete"] {
+            f.decide(&format!("provisioning.environments.{action}"), people.clone());
+            let name = format!("{HELLO}/environments/development");
+            let waits = match action {
+                "update" => {
+                    let parameters = pavior_rpc::convert::to_struct(&json!({"size": "large"})).ok();
+                    let environment = Some(pb::Environment { name, parameters, ..Default::default() });
+                    let request = pb::UpdateEnvironmentRequest { environment, ..Default::default() };
+                    f.projects().update_environment(f.call(request)).await
+                }
+                _ => {
+                    let request = pb::DeleteEnvironmentRequest { name, ..Default::default() };
+                    f.projects().delete_environment(f.call(request)).await
+                }
+            };
+            let waits = waits.unwrap().into_inner();
+            let state = metadata(&waits).state();
+            assert_eq!(state, pb::operation_metadata::State::AwaitingApproval, "{action}");
+            let answer = diagnose(&f, &operator(), "organizations/-").await;
+            assert_eq!(found(&answer), [(Kind::Drifted, database.clone())], "{action}");
+            let cancel = CancelOperationRequest { name: waits.name.clone() };
+            f.operations().cancel_operation(f.call(cancel)).await.unwrap();
+            f.wait(waits).await;
+        }
     })
     .await;
 }

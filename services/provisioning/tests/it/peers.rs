@@ -206,6 +206,9 @@ impl State {
         &mut self,
         request: decision_pb::BatchGetApprovalsRequest,
     ) -> Result<decision_pb::BatchGetApprovalsResponse, Status> {
+        if let Some(away) = self.away.clone() {
+            return Err(away.into());
+        }
         let found = request.names.iter().map(|name| self.approvals.get(name).cloned());
         let approvals: Option<_> = found.collect();
         let approvals = approvals.ok_or_else(|| Status::not_found("one of them"))?;

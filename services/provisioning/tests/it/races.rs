@@ -190,6 +190,32 @@ async fn a_project_is_not_taken_down_while_something_of_it_is_stuck() {
     .await;
 }
 
+/// A database that was set back behind the first step of a repair, and a policy that wants people since.
+#[tokio::test]
+async fn a_repair_that_was_let_begin_does_not_wait_with_the_project() {
+    both(|db| async {
+        let mut world = World::new(db).await;
+        project_with_environment(&world).await;
+        world.stop().await.unwrap();
+        let id = asked_about(&world, Kind::RepairProject).await;
+        world
+            .db
+            .admit_unscoped(id, &["organizations/acme/approvals/a".to_owned()], 60_000_000)
+            .await
+            .unwrap();
+        let holder =
+            async || project::Entity::find().all(world.db.store().read()).await.unwrap().remove(0).operation;
+        assert_eq!(holder().await, world.view(id).await.op.name);
+        world.db.park_unscoped(id, &restorer()).await.unwrap();
+        let waits = Some(TakeUp::Anew(Checked::Waits(None)));
+        world.db.retry_unscoped(id, &by_alice(RETRY), waits, 60_000_000, None).await.unwrap();
+        let ended = world.view(id).await.op;
+        assert_eq!((ended.state.as_str(), ended.error.unwrap().reason.as_str()), ("DENIED", "PLAN_STALE"));
+        assert_eq!(holder().await, "");
+    })
+    .await;
+}
+
 /// Another operation has the project when it is asked for, and not any more when it is asked which one: it is in nobody's
 /// way then, and nothing has changed for what people have agreed to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -198,6 +198,42 @@ async fn sqlite_commits_are_durable_and_foreign_keys_hold() {
     }
 }
 
+/// A copy that is put back beside the changes of the database that it replaces.
+#[tokio::test]
+async fn a_file_with_the_changes_of_another_is_refused_and_left_as_it_is() {
+    use sea_orm::sqlx::{Connection as _, SqliteConnection, query};
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let copy = |from: &str, to: &str| std::fs::copy(at(from), at(to)).unwrap();
+    let mut live =
+        SqliteConnection::connect(&format!("sqlite://{}?mode=rwc", at("live.db").display())).await.unwrap();
+    let fill = "INSERT INTO thing (name) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) \
+                SELECT hex(randomblob(40)) FROM n";
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    let make = "CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)";
+    for statement in ["PRAGMA journal_mode = WAL", make, fill, checkpoint] {
+        query(statement).execute(&mut live).await.unwrap();
+    }
+    copy("live.db", "old.db");
+    for statement in [fill, checkpoint, fill] {
+        query(statement).execute(&mut live).await.unwrap();
+    }
+    let config = |name: &str| DatabaseConfig::at(format!("sqlite://{}?mode=rwc", at(name).display()));
+    // As a crash leaves it.
+    copy("live.db", "crashed.db");
+    copy("live.db-wal", "crashed.db-wal");
+    Store::connect(&config("crashed.db"), "test").await.unwrap().close().await.unwrap();
+    copy("live.db-wal", "old.db-wal");
+    let before = std::fs::read(at("old.db")).unwrap();
+    let error = Store::connect(&config("old.db"), "test").await.unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged { path, .. } if path.ends_with("old.db")), "{error:?}");
+    assert_eq!(std::fs::read(at("old.db")).unwrap(), before);
+    for name in ["old.db-wal", "old.db-shm"] {
+        std::fs::remove_file(at(name)).unwrap();
+    }
+    Store::connect(&config("old.db"), "test").await.unwrap();
+}
+
 #[tokio::test]
 async fn readers_refuse_to_write() {
     db::both(|db| async move {

@@ -22,6 +22,8 @@ pub struct Waiter {
     pub state: OperationState,
     /// The approval that it waits for; empty before people were asked.
     pub approval: String,
+    /// Whether a reason is noted for which it does not go on.
+    pub noted: bool,
 }
 
 impl Db {
@@ -36,6 +38,7 @@ impl Db {
                 operation::Column::State,
                 operation::Column::Approval,
             ])
+            .column_as(operation::Column::Error.is_not_null(), "noted")
             .filter(operation::Column::State.is_in(OperationState::ASKING))
             .order_by_asc(operation::Column::CreateTime)
             .limit(limit)
@@ -59,14 +62,20 @@ impl Db {
         .await
     }
 
-    /// Notes why an operation that people are asked about does not go on, or that nothing but their answer is missing.
-    pub async fn note_wait_unscoped(&self, id: Uuid, waits: Option<Failure>) -> Result<()> {
-        let asks = |op: &Operation| OperationState::ASKING.contains(&op.state) && op.error != waits;
+    /// Notes why an operation in this state, in which people are asked, does not go on, or that nothing but their answer is
+    /// missing. Who looked at it in another state knows nothing of it as it is.
+    pub async fn note_wait_unscoped(
+        &self,
+        id: Uuid,
+        state: OperationState,
+        waits: Option<Failure>,
+    ) -> Result<()> {
+        let asks = |op: &Operation| op.state == state && op.error != waits;
         if !self.operation_by_id_unscoped(id).await?.as_ref().is_some_and(asks) {
             return Ok(());
         }
         self.change_operation_unscoped(id, move |_, aggregate| {
-            if OperationState::ASKING.contains(&aggregate.op.state) {
+            if aggregate.op.state == state {
                 aggregate.op.error = waits.clone().map(Typed);
             }
             Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pavior_auth::Permit;
 use pavior_store::StoreError;
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::IntoCondition;
@@ -51,7 +52,8 @@ impl Db {
             Kind::DestroyProject => {
                 hold_project(tx, &project, op, Some(ProjectEvent::Delete), &new.seen, false).await?;
                 // Also those that wait for people or for an operator: what they work on is gone by then.
-                refuse_others(tx, &project, op, State.is_not_in(OperationState::DONE)).await?;
+                let not_done = not_done(tx, &project).await?;
+                refuse_others(tx, &project, op, not_done).await?;
                 self.hold_environments(tx, &project, new, op).await?;
                 0
             }
@@ -89,7 +91,8 @@ impl Db {
     async fn hold_ground(&self, tx: &Tx, new: &NewOperation, op: &str) -> Result<i64> {
         let ground = Ground::of(new.plan.kind, &new.plan.target);
         let run = match &ground {
-            Ground::Project(project) if !new.holds() => {
+            // As it was seen, for what mends it; it may be held by others meanwhile when people have agreed.
+            Ground::Project(project) if !new.holds() && new.plan.kind == Kind::RepairProject => {
                 hold_project(tx, project, op, None, &new.seen, false).await?
             }
             _ if !new.holds() => 0,
@@ -231,9 +234,21 @@ fn others(project: &str, op: &str, which: impl IntoCondition) -> Select<operatio
         .filter(which)
 }
 
-/// Refuses to take a project, which is held until commit, while others are at it.
-async fn refuse_others(tx: &Tx, project: &str, op: &str, which: impl IntoCondition) -> Result<()> {
-    match others(project, op, which).one(tx).await? {
+/// Those of a project that are not done, since it was made: an earlier project had the same name.
+async fn not_done(connection: &impl ConnectionTrait, project: &str) -> Result<Expr> {
+    let row = project::Entity::find().filter(project::Column::Name.eq(project)).one(connection).await?;
+    let row = row.ok_or_else(|| Error::NotFound { kind: "Project", name: project.to_owned() })?;
+    Ok(State.is_not_in(OperationState::DONE).and(operation::Column::CreateTime.gte(row.create_time)))
+}
+
+/// Refuses to take a project while others are at it. For as long as the project is held, no more come.
+async fn refuse_others(
+    connection: &impl ConnectionTrait,
+    project: &str,
+    op: &str,
+    which: impl IntoCondition,
+) -> Result<()> {
+    match others(project, op, which).one(connection).await? {
         Some(other) => Err(Error::Busy { name: project.to_owned(), operation: other.name }),
         None => Ok(()),
     }
@@ -307,9 +322,15 @@ fn planned_with(op: &operation::Model) -> Result<Seen> {
 
 impl Db {
     /// Whether something goes on that an operation which people have agreed to has to wait for.
-    pub async fn is_in_the_way_unscoped(&self, op: &Operation) -> Result<bool> {
-        let ground = Ground::of(op.kind, &op.target);
-        Ok(in_the_way(self.store.read(), &ground, &op.name).await?.is_some())
+    pub async fn in_the_way_unscoped(&self, op: &Operation) -> Result<Option<Error>> {
+        in_the_way(self.store.read(), &Ground::of(op.kind, &op.target), &op.name).await
+    }
+
+    /// Refuses a removal of a project in which an operation is not done.
+    pub async fn refuse_not_done(&self, permit: &Permit, project: &str) -> Result<()> {
+        let read = self.store.read();
+        let permitted = operation::Column::Organization.eq(permit.organization());
+        refuse_others(read, project, "", not_done(read, project).await?.and(permitted)).await
     }
 }
 

@@ -148,12 +148,13 @@ impl Db {
         removal_of(self.store.read(), resource).await
     }
 
-    /// What operations that are not done are working on, those included that wait for an operator.
+    /// What operations that were let begin and are not done work on, those included that wait for an operator.
     pub async fn under_way_unscoped(&self) -> Result<UnderWay> {
         let going_on = operation::Entity::find()
             .select_only()
             .column(operation::Column::Id)
-            .filter(operation::Column::State.is_not_in(OperationState::DONE));
+            .filter(operation::Column::State.is_not_in(OperationState::DONE))
+            .filter(operation::Column::State.is_not_in(OperationState::ASKING));
         let rows: Vec<(String, String)> = step::Entity::find()
             .select_only()
             .columns([step::Column::IdempotencyKey, step::Column::Resource])

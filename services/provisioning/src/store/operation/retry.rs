@@ -4,7 +4,7 @@ use pavior_store::idempotency;
 use uuid::Uuid;
 
 use crate::domain::environment::EnvironmentEvent;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, FailureReason};
 use crate::domain::operation::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::store::audit::{Caller, verb_event};
 use crate::store::operation::aggregate::Aggregate;
@@ -52,6 +52,7 @@ impl Db {
                     return Ok(Recorded::unchanged(()));
                 }
                 let before = aggregate.op.clone();
+                let how = &begun_before(&aggregate).filter(|_| asks(how)).or_else(|| how.clone());
                 let anew = matches!(how, Some(TakeUp::Anew(_)));
                 let unexpected = how.is_none() || anew != aggregate.view().untouched();
                 if aggregate.op.state == OperationState::Stuck && unexpected {
@@ -79,6 +80,18 @@ impl Db {
         })
         .await
     }
+}
+
+fn asks(how: &Option<TakeUp>) -> bool {
+    matches!(how, Some(TakeUp::Anew(Checked::Waits(_))))
+}
+
+/// What becomes of one that was let begin, as when the database was set back before its first step, where people are to be
+/// asked again: what keeps nobody from anything while people are asked cannot wait with what it took when it began.
+fn begun_before(aggregate: &Aggregate) -> Option<TakeUp> {
+    let took = aggregate.holds() && !aggregate.op.kind.holds_while_asked();
+    let why = "people have to agree once more since it was let begin: ask anew";
+    took.then(|| TakeUp::Anew(Checked::Refused(Failure::refusal(FailureReason::PlanStale, why))))
 }
 
 /// As if it was accepted now.
