@@ -48,7 +48,7 @@ pub(crate) enum Error {
     #[error("{}", managed(.0))]
     Managed(Vec<(String, String)>),
     /// The owner of an entity does not exist.
-    #[error("the request refers to what does not exist")]
+    #[error("the request refers to `{owner}`, which does not exist")]
     NoOwner {
         owner: String,
         /// The group with the most similar id.

@@ -66,7 +66,7 @@ pub enum Error {
         more: bool,
     },
     /// Resources that the request refers to do not exist: field and name.
-    #[error("the request refers to what does not exist")]
+    #[error("the request refers to {}", missing(.0))]
     ReferenceNotFound(Vec<(String, String)>),
     /// There are as many as there may be.
     #[error("an organization has at most {limit} {plural}")]
@@ -176,6 +176,15 @@ impl From<Error> for Problem {
 impl Retryable for Error {
     fn is_retryable(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}
+
+/// The first of them, and how many more there are.
+fn missing(references: &[(String, String)]) -> String {
+    match references {
+        [] => "what does not exist".to_owned(),
+        [(_, name)] => format!("`{name}`, which does not exist"),
+        [(_, name), others @ ..] => format!("`{name}` and {} more that do not exist", others.len()),
     }
 }
 

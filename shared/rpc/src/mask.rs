@@ -20,6 +20,8 @@ use crate::convert;
 use crate::problem::{Problem, Violations};
 use crate::schema::{FieldPlan, schema};
 
+/// Most paths of the mask of an update: labels and annotations are named one by one.
+const MAX_PATHS: usize = 1000;
 /// The path by which errors name the mask.
 const FIELD: &str = "update_mask";
 
@@ -50,9 +52,14 @@ impl Mask {
     }
 }
 
-/// Refuses a mask that names everything and something beside it: which of them counts, nobody can say.
+/// Refuses a mask of too many paths, or that names everything and something beside it: which of them counts, nobody can
+/// say.
 pub fn unambiguous<'a>(paths: impl IntoIterator<Item = &'a str>) -> Result<(), Problem> {
     let (all, others): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| *path == "*");
+    if all.len() + others.len() > MAX_PATHS {
+        let what = format!("must have at most {MAX_PATHS} paths");
+        return Err(Problem::invalid_field(FIELD, Fault::TooMany, what));
+    }
     match all.len() {
         0 => Ok(()),
         1 if others.is_empty() => Ok(()),

@@ -142,16 +142,16 @@ impl Asked {
                 }
             };
             let problem = if bound.contains(&name) {
-                Some("stands in the path, and not in the query".to_owned())
+                Some((Fault::Pattern, "stands in the path, and not in the query".to_owned()))
             } else if let Some(elsewhere) = elsewhere {
-                Some(elsewhere.to_owned())
+                Some((Fault::Pattern, elsewhere.to_owned()))
             } else if !repeated && seen.contains(&name) {
-                Some("is given more than once".to_owned())
+                Some((Fault::Conflict, "is given more than once".to_owned()))
             } else {
-                query::set(message, &fields, &value).err()
+                query::set(message, &fields, &value).err().map(|problem| (Fault::Pattern, problem))
             };
-            if let Some(problem) = problem {
-                wrong.add(name.clone(), Fault::Pattern, problem);
+            if let Some((fault, problem)) = problem {
+                wrong.add(name.clone(), fault, problem);
             }
             seen.push(name);
         }

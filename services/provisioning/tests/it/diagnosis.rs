@@ -222,16 +222,22 @@ pub(crate) async fn change_behind(f: &Fixture, resource: &str, inputs: Value) {
     f.driver.set_fence(resource, 0);
 }
 
+/// The database of the development environment, which is large and is recorded as small.
+async fn enlarged_behind(f: &Fixture) -> String {
+    let database = format!("{HELLO}/environments/development/resources/database");
+    let mut inputs = f.driver.inputs_of(&database).unwrap();
+    inputs["size"] = json!("large");
+    change_behind(f, &database, inputs).await;
+    database
+}
+
 /// A database that was set back behind a change: what its driver has is not what is recorded.
 #[tokio::test]
 async fn what_differs_from_its_record_is_found_and_mended_by_the_change_again() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        let database = format!("{HELLO}/environments/development/resources/database");
-        let mut inputs = f.driver.inputs_of(&database).unwrap();
-        inputs["size"] = json!("large");
-        change_behind(&f, &database, inputs).await;
+        let database = enlarged_behind(&f).await;
         let answer = diagnose(&f, &operator(), "organizations/-").await;
         assert_eq!(found(&answer), [(Kind::Drifted, database.clone())]);
         assert!(answer.findings[0].advice.starts_with("repeat the change that the record has lost"));
@@ -257,10 +263,7 @@ async fn what_waits_for_people_is_compared() {
     both(|db| async {
         let f = Fixture::new(db).await;
         f.project().await;
-        let database = format!("{HELLO}/environments/development/resources/database");
-        let mut inputs = f.driver.inputs_of(&database).unwrap();
-        inputs["size"] = json!("large");
-        change_behind(&f, &database, inputs).await;
+        let database = enlarged_behind(&f).await;
         let approvals = json!([{"quorum": 1, "group": format!("{ACME}/groups/platform"), "ruleIds": ["p"]}]);
         let people = json!({ "effect": "EFFECT_REQUIRE_APPROVAL", "requirements": approvals });
         for action in ["update", "delete"] {

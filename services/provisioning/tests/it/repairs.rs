@@ -57,6 +57,14 @@ async fn describe(f: &Fixture, display_name: &str) {
     f.projects().update_project(f.call(describe)).await.unwrap();
 }
 
+/// A repair of the project, whose repository is gone, that waits for people.
+async fn asked_about_a_repair(f: &Fixture) -> Operation {
+    f.project().await;
+    f.driver.vanish(&format!("{HELLO}/resources/repository"));
+    needs_approval(f, "provisioning.projects.repair");
+    begun(f).await
+}
+
 /// All is as it should be, and nothing has the project.
 async fn assert_mended(f: &Fixture) {
     assert_eq!(findings(f).await, []);
@@ -174,10 +182,7 @@ async fn a_project_is_not_mended_while_something_goes_on_in_it() {
 async fn a_repair_that_waits_for_people_holds_nothing() {
     both(|db| async {
         let f = Fixture::new(db).await;
-        f.project().await;
-        f.driver.vanish(&format!("{HELLO}/resources/repository"));
-        needs_approval(&f, "provisioning.projects.repair");
-        let waits = begun(&f).await;
+        let waits = asked_about_a_repair(&f).await;
         let shown = project(&f).await;
         assert_eq!((shown.state(), shown.active_operation.as_str()), (pb::project::State::Active, ""));
         let told = [("operation", waits.name.as_str())];
@@ -217,10 +222,7 @@ async fn a_repair_that_waits_for_people_holds_nothing() {
 async fn a_repair_that_waited_begins_when_nothing_else_goes_on() {
     both(|db| async {
         let f = Fixture::new(db).await;
-        f.project().await;
-        f.driver.vanish(&format!("{HELLO}/resources/repository"));
-        needs_approval(&f, "provisioning.projects.repair");
-        let waits = begun(&f).await;
+        let waits = asked_about_a_repair(&f).await;
         let (first, second) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         f.driver.script(CallKind::Apply, "staging.database", [Behaviour::Gate(first.clone())]);
         f.driver.script(CallKind::Apply, "repository", [Behaviour::Gate(second.clone())]);
@@ -256,10 +258,7 @@ async fn a_repair_that_waited_begins_when_nothing_else_goes_on() {
 async fn a_repair_that_waited_is_refused_when_the_project_has_changed() {
     both(|db| async {
         let f = Fixture::new(db).await;
-        f.project().await;
-        f.driver.vanish(&format!("{HELLO}/resources/repository"));
-        needs_approval(&f, "provisioning.projects.repair");
-        let waits = begun(&f).await;
+        let waits = asked_about_a_repair(&f).await;
         describe(&f, "Hello").await;
         let effects = f.driver.effects();
         approve(&f, &waits);
@@ -276,10 +275,7 @@ async fn a_repair_that_waited_is_refused_when_the_project_has_changed() {
 async fn a_repair_that_is_taken_up_ends_when_the_project_has_changed() {
     both(|db| async {
         let f = Fixture::new(db).await;
-        f.project().await;
-        f.driver.vanish(&format!("{HELLO}/resources/repository"));
-        needs_approval(&f, "provisioning.projects.repair");
-        let waits = begun(&f).await;
+        let waits = asked_about_a_repair(&f).await;
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
         park(f.store.clone(), clock, ids, &restorer()).await.unwrap();
         describe(&f, "Hello").await;

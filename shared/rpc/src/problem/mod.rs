@@ -3,7 +3,6 @@
 //! A [`Problem`] becomes a [`tonic::Status`] with exactly one `google.rpc.ErrorInfo` (AIP-193). Text of databases,
 //! drivers and libraries never gets in: [`Problem::internal`] logs it under a reference and shows the reference only.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -18,11 +17,13 @@ pub use pavior_proto::pavior::r#type::v1::ErrorReason;
 use prost::{Message, Name};
 use tonic::{Code, Status};
 
+mod clip;
 mod decode;
 mod encode;
 mod reason;
 mod violations;
 
+pub(crate) use clip::clip;
 pub use decode::{Decoded, from_rpc_status, from_status};
 use reason::refusal_name;
 pub use reason::{reason_from_name, reason_name};
@@ -37,8 +38,6 @@ const INTERNAL_DOMAIN: &str = "internal.pavior.dev";
 /// How many bytes of encoded details leave the process; many clients limit all headers to 8 KiB.
 const MAX_DETAILS_BYTES: usize = 4096;
 
-/// How many bytes of one text leave the process. Callers see their own input back in it, which may be of any length.
-const MAX_TEXT_BYTES: usize = 640;
 
 /// One malformed field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -483,15 +482,6 @@ pub fn noun(r#type: &str) -> String {
         noun.push(letter.to_ascii_lowercase());
     }
     noun
-}
-
-/// The text, or its beginning with an ellipsis.
-pub(crate) fn clip(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_TEXT_BYTES {
-        return Cow::Borrowed(text);
-    }
-    let end = text.floor_char_boundary(MAX_TEXT_BYTES);
-    Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
 }
 
 /// Packs a message as `Any` with its type URL.

@@ -131,6 +131,16 @@ impl fmt::Display for Apart {
 }
 
 impl Apart {
+    /// What ends it, for those who are not operators.
+    pub(crate) fn until(&self) -> &'static str {
+        match &self.how {
+            Difference::LogBehind { .. } => "an operator has put the newest copy of the audit database back",
+            Difference::Behind { .. } | Difference::OlderEpoch { .. } | Difference::Diverged { .. } => {
+                "an operator has run `pavior restore`"
+            }
+        }
+    }
+
     /// What an operator does about it.
     pub fn remedy(&self) -> &'static str {
         match &self.how {
