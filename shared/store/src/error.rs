@@ -111,7 +111,7 @@ pub enum StoreError {
         limit_bytes: i64,
     },
     /// The database or that of the audit service was set back to an older copy.
-    #[error("{0}; changes are refused until {}", .0.until())]
+    #[error("{0}; changes are refused until {until}", until = .0.until())]
     Apart(crate::outbox::Apart),
     /// A stored value cannot be read.
     #[error("stored data is corrupt: {0}")]

@@ -38,7 +38,6 @@ const INTERNAL_DOMAIN: &str = "internal.pavior.dev";
 /// How many bytes of encoded details leave the process; many clients limit all headers to 8 KiB.
 const MAX_DETAILS_BYTES: usize = 4096;
 
-
 /// One malformed field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
