@@ -56,7 +56,8 @@ impl Trace {
         if trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
             return None;
         }
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        let is_hex = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if ![version, trace, span, flags].into_iter().all(is_hex) {
             return None;
         }
         let trace_id = TraceId::from_hex(trace).ok().filter(|id| *id != TraceId::INVALID)?;
@@ -245,6 +246,8 @@ mod tests {
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "zz-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-+1",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
         ] {
             assert_eq!(Trace::from_headers(&headers(&[("traceparent", bad)])), None, "{bad}");

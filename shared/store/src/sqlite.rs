@@ -62,15 +62,24 @@ impl Opener {
 /// older copy was put in its place they are another database's, with which SQLite would go on all the same. To look
 /// changes nothing.
 pub(crate) async fn check_crashed(config: &DatabaseConfig, database: &Path) -> Result<(), StoreError> {
-    let mut left = database.to_owned().into_os_string();
+    // Where a link leads, SQLite has its other files beside that.
+    let Ok(real) = std::fs::canonicalize(database) else { return Ok(()) };
+    let size = |file: &Path| std::fs::metadata(file).map_or(0, |file| file.len());
+    let mut left = real.clone().into_os_string();
     left.push("-wal");
-    if !std::fs::metadata(&left).is_ok_and(|file| file.len() > 0) || !database.exists() {
+    if size(left.as_ref()) == 0 {
         return Ok(());
     }
+    let damaged = |found| Err(StoreError::Damaged { path: database.display().to_string(), found });
+    if size(&real) == 0 {
+        // SQLite would remove what is beside it.
+        return damaged("the file is empty".to_owned());
+    }
+    tracing::info!(database = %database.display(), "changes are left beside the file: it is looked through");
     let options: SqliteConnectOptions = config.url.expose().parse().map_err(connect_error)?;
     let options = options.read_only(true).create_if_missing(false).disable_statement_logging();
     let mut connection = options.connect().await.map_err(connect_error)?;
-    let found = query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
+    let found = query_scalar::<_, String>("PRAGMA integrity_check(1)").fetch_one(&mut connection).await;
     let found = match found {
         Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| DAMAGED.contains(&&*code)) => {
             error.message().to_owned()
@@ -79,10 +88,7 @@ pub(crate) async fn check_crashed(config: &DatabaseConfig, database: &Path) -> R
     };
     // Nothing depends on how it ends: it has only read.
     let _ = connection.close().await;
-    if found == "ok" {
-        return Ok(());
-    }
-    Err(StoreError::Damaged { path: database.display().to_string(), found })
+    if found == "ok" { Ok(()) } else { damaged(found) }
 }
 
 fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {

@@ -129,7 +129,7 @@ impl Directories {
                 (answer, Some(known)) if answer.unchanged => Ok(still(known, copy_of(&answer))),
                 (answer, _) => Ok(Arc::new(decode(answer))),
             },
-            Err(status) if status.code() == tonic::Code::NotFound => Ok(Arc::default()),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(Arc::new(Directory::of_nobody())),
             Err(status) => {
                 Err(Error::DirectoryUnavailable(Box::new(Problem::from_dependency("catalog", &status))))
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pavior_core::principal::EVERYONE;
 
 /// Groups of one organization and who belongs to them, at one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     /// The revision.
     pub revision: String,
@@ -18,12 +18,11 @@ pub struct Directory {
 }
 
 /// Whether a directory is of an older copy of the catalog's database.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Copy {
     /// It is not.
     Current,
     /// The catalog has not compared its history with the audit log yet.
-    #[default]
     Unknown,
     /// It is, for this reason.
     Older(String),
@@ -31,9 +30,14 @@ pub enum Copy {
 
 impl Directory {
     /// Of what has no members in the catalog, and so none of an older copy: the installation, whose operators stand in the
-    /// configuration.
+    /// configuration, and an organization that the catalog, being sure, does not know.
     pub fn of_nobody() -> Self {
-        Self { copy: Copy::Current, ..Self::default() }
+        Self {
+            revision: String::new(),
+            memberships: BTreeMap::new(),
+            parents: BTreeMap::new(),
+            copy: Copy::Current,
+        }
     }
 
     /// All groups that a principal of the organization belongs to: the directory's and those that its credential

@@ -377,3 +377,15 @@ async fn what_has_not_been_compared_allows_no_change() {
     })
     .await;
 }
+
+/// Of an organization that the catalog, being sure, does not know nothing is out of date: what is allowed there is, and
+/// whoever made none hears so from the service that is asked.
+#[tokio::test]
+async fn an_organization_that_does_not_exist_is_no_older_copy() {
+    let f = Fixture::new(sqlite()).await;
+    let mut operator = question("alice", CREATE);
+    operator.organization = "organizations/nowhere".into();
+    operator.resource.as_mut().unwrap().name = "organizations/nowhere/projects/hello".into();
+    operator.principal.as_mut().unwrap().installation_operator = true;
+    assert_eq!(f.decide(operator).await.unwrap().effect(), Effect::Allow);
+}

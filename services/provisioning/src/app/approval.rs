@@ -25,6 +25,9 @@ use crate::store::{Checked, Waiter};
 const ROUND: u64 = 10_000;
 /// Most that policy is asked about at once.
 const BATCH: usize = 500;
+/// Of so many at once it is noted, or not any more, that they cannot be asked about: of the rest with the next looks, so
+/// that others' answers do not wait for it.
+const NOTED: usize = 50;
 /// Most that are withdrawn in one round.
 const WITHDRAWN: u64 = 100;
 /// How long a call that cancels waits until people are told.
@@ -71,19 +74,17 @@ impl App {
     }
 
     /// A look at an operation that has come to wait just now: people may have answered already.
-    pub(super) async fn look_at_one(&self, id: Uuid) -> Result<()> {
+    /// Otherwise the next round does it.
+    pub(super) async fn look_at_one(&self, id: Uuid) {
         self.ask_people(id).await;
-        let Some(op) = self.db.operation_by_id_unscoped(id).await? else { return Ok(()) };
+        let Ok(Some(op)) = self.db.operation_by_id_unscoped(id).await else { return };
         let Operation { organization, state, approval, error, .. } = op;
         if state == OperationState::AwaitingApproval {
             let permit = self.own_permit(&organization);
-            self.look_at_all(
-                &permit,
-                &[Waiter { id, organization, state, approval, noted: error.is_some() }],
-            )
-            .await;
+            let waiter = Waiter { id, organization, state, approval, noted: error.is_some() };
+            // Whoever takes it up is not to wait for a policy service that hangs.
+            let _ = tokio::time::timeout(PATIENCE, self.look_at_all(&permit, &[waiter])).await;
         }
-        Ok(())
     }
 
     /// One look at everything that waits.
@@ -110,7 +111,7 @@ impl App {
         let Err(error) = self.look_at(permit, ops).await else { return };
         tracing::warn!(organization = permit.organization(), %error, "approvals could not be looked at and will be again");
         let waits = away(error.into());
-        for op in ops.iter().filter(|op| !op.noted) {
+        for op in ops.iter().filter(|op| !op.noted).take(NOTED) {
             self.note(op.id, op.state, Some(waits.clone())).await;
         }
     }
@@ -136,11 +137,15 @@ impl App {
     }
 
     async fn follow(&self, ops: &[Waiter], answers: &[policy::Approval]) {
+        let mut cleared = 0;
         for op in ops {
             let answer = answers.iter().find(|answer| answer.name == op.approval);
             match answer.filter(|answer| decided(answer.state())) {
                 Some(answer) => self.tried(op.id, op.state, self.answered(op.id, answer).await).await,
-                None if op.noted => self.note(op.id, op.state, None).await,
+                None if op.noted && cleared < NOTED => {
+                    cleared += 1;
+                    self.note(op.id, op.state, None).await;
+                }
                 None => {}
             }
         }

@@ -269,11 +269,15 @@ impl App {
             Suspect::Sure(_) => None,
         });
         let seen = self.look(rows.collect()).await?;
+        let under_way = self.db.under_way_unscoped().await?;
         let findings = suspects.into_iter().filter_map(|suspect| {
             let (row, listed) = match suspect {
                 Suspect::Sure(finding) => return Some(finding),
                 Suspect::Row(row, listed) => (row, listed),
             };
+            if under_way.resources.contains(&row.name) {
+                return None;
+            }
             let Sight { standing, declaration } = seen.get(&row.name)?;
             let kind = match (standing.drift()?, listed) {
                 (Drift::Gone, _) => Kind::Missing,

@@ -135,7 +135,7 @@ impl App {
             retried = taken_up(Some(TakeUp::Anew(Checked::Refused(why)))).await;
         }
         match retried {
-            Ok(()) if waits => self.look_at_one(view.op.id).await?,
+            Ok(()) if waits => self.look_at_one(view.op.id).await,
             Ok(()) => {}
             Err(Error::Illegal(_)) => {
                 // Its state may be another than a moment ago: somebody else has taken it up or given it up meanwhile.

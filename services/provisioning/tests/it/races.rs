@@ -198,11 +198,9 @@ async fn a_repair_that_was_let_begin_does_not_wait_with_the_project() {
         project_with_environment(&world).await;
         world.stop().await.unwrap();
         let id = asked_about(&world, Kind::RepairProject).await;
-        world
-            .db
-            .admit_unscoped(id, &["organizations/acme/approvals/a".to_owned()], 60_000_000)
-            .await
-            .unwrap();
+        let approval = "organizations/acme/approvals/a".to_owned();
+        world.db.await_approval_unscoped(id, &approval).await.unwrap();
+        world.db.admit_unscoped(id, &[approval], 60_000_000).await.unwrap();
         let holder =
             async || project::Entity::find().all(world.db.store().read()).await.unwrap().remove(0).operation;
         assert_eq!(holder().await, world.view(id).await.op.name);
@@ -212,6 +210,8 @@ async fn a_repair_that_was_let_begin_does_not_wait_with_the_project() {
         let ended = world.view(id).await.op;
         assert_eq!((ended.state.as_str(), ended.error.unwrap().reason.as_str()), ("DENIED", "PLAN_STALE"));
         assert_eq!(holder().await, "");
+        // The approval may be pending again in a policy database that was set back as well: it is withdrawn.
+        assert_eq!(world.db.withdrawn_unscoped(10).await.unwrap().len(), 1);
     })
     .await;
 }

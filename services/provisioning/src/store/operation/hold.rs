@@ -52,8 +52,7 @@ impl Db {
             Kind::DestroyProject => {
                 hold_project(tx, &project, op, Some(ProjectEvent::Delete), &new.seen, false).await?;
                 // Also those that wait for people or for an operator: what they work on is gone by then.
-                let not_done = not_done(tx, &project).await?;
-                refuse_others(tx, &project, op, not_done).await?;
+                refuse_others(tx, &project, op, State.is_not_in(OperationState::DONE)).await?;
                 self.hold_environments(tx, &project, new, op).await?;
                 0
             }
@@ -234,13 +233,6 @@ fn others(project: &str, op: &str, which: impl IntoCondition) -> Select<operatio
         .filter(which)
 }
 
-/// Those of a project that are not done, since it was made: an earlier project had the same name.
-async fn not_done(connection: &impl ConnectionTrait, project: &str) -> Result<Expr> {
-    let row = project::Entity::find().filter(project::Column::Name.eq(project)).one(connection).await?;
-    let row = row.ok_or_else(|| Error::NotFound { kind: "Project", name: project.to_owned() })?;
-    Ok(State.is_not_in(OperationState::DONE).and(operation::Column::CreateTime.gte(row.create_time)))
-}
-
 /// Refuses to take a project while others are at it. For as long as the project is held, no more come.
 async fn refuse_others(
     connection: &impl ConnectionTrait,
@@ -328,9 +320,9 @@ impl Db {
 
     /// Refuses a removal of a project in which an operation is not done.
     pub async fn refuse_not_done(&self, permit: &Permit, project: &str) -> Result<()> {
-        let read = self.store.read();
         let permitted = operation::Column::Organization.eq(permit.organization());
-        refuse_others(read, project, "", not_done(read, project).await?.and(permitted)).await
+        let not_done = State.is_not_in(OperationState::DONE).and(permitted);
+        refuse_others(self.store.read(), project, "", not_done).await
     }
 }
 

@@ -99,6 +99,8 @@ fn begin_anew(aggregate: &mut Aggregate, checked: &Checked, deadline_micros: i64
     aggregate.op.error = None;
     aggregate.op.cancel_requested = false;
     aggregate.op.canceller = String::new();
+    // What it was let begin with counts for that time only: people who are asked again are told when it ends.
+    aggregate.op.approvals = Typed(Vec::new());
     aggregate.operation(OperationEvent::Anew)?;
     match checked {
         Checked::Runs(approvals) => {
