@@ -385,7 +385,9 @@ async fn an_organization_that_does_not_exist_is_no_older_copy() {
     let f = Fixture::new(sqlite()).await;
     let mut operator = question("alice", CREATE);
     operator.organization = "organizations/nowhere".into();
-    operator.resource.as_mut().unwrap().name = "organizations/nowhere/projects/hello".into();
+    let project = operator.resource.as_mut().unwrap();
+    project.name = "organizations/nowhere/projects/hello".into();
+    project.owner = String::new();
     operator.principal.as_mut().unwrap().installation_operator = true;
     assert_eq!(f.decide(operator).await.unwrap().effect(), Effect::Allow);
 }
