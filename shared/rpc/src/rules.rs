@@ -84,10 +84,25 @@ pub struct Pattern {
     regex: Regex,
 }
 
+/// What is written otherwise for JSON Schema. Categories stand in classes only, and are written out as far as the first plane
+/// of Unicode goes.
+const PORTABLE: [(&str, &str); 6] = [
+    (r"\p{Cc}", r"\u0000-\u001F\u007F-\u009F"),
+    (
+        r"\p{Cf}",
+        r"\u00AD\u0600-\u0605\u061C\u06DD\u070F\u0890\u0891\u08E2\u180E\u200B-\u200F\u202A-\u202E\u2060-\u2064\u2066-\u206F\uFEFF\uFFF9-\uFFFB",
+    ),
+    (r"\p{Zl}", r"\u2028"),
+    (r"\p{Zp}", r"\u2029"),
+    (r"\x{200C}", r"\u200C"),
+    (r"\x{200D}", r"\u200D"),
+];
+
 impl Pattern {
-    /// In the syntax of ECMA-262 with the flag `u`, as JSON Schema takes it.
-    pub fn ecma(&self) -> String {
-        self.text.replace(r"\x{", r"\u{")
+    /// In what ECMA-262, with its flag `u` and without, and the dialects of other languages have in common, as JSON Schema
+    /// asks for. It may let a little more pass than the service does.
+    pub fn portable(&self) -> String {
+        PORTABLE.iter().fold(self.text.to_owned(), |text, (from, to)| text.replace(from, to))
     }
 }
 
@@ -400,7 +415,12 @@ mod tests {
         let other = |c: &char| line.regex.is_match(c.encode_utf8(&mut [0; 4])) == is_hidden(*c);
         let others: Vec<char> = ('\0'..=char::MAX).filter(other).collect();
         assert_eq!(others, Vec::<char>::new());
-        assert!(line.ecma().ends_with(r"[\u{200C}\u{200D}])*$"), "{}", line.ecma());
+        // The same in the first plane.
+        let portable = line.portable();
+        assert!(!portable.contains(r"\p") && portable.ends_with(r"|[\u200C\u200D])*$"), "{portable}");
+        let portable = regex::Regex::new(&portable).unwrap();
+        let other = |c: &char| portable.is_match(c.encode_utf8(&mut [0; 4])) == is_hidden(*c);
+        assert_eq!(('\0'..='\u{ffff}').filter(other).collect::<String>(), "");
     }
 
     #[test]

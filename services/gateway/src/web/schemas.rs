@@ -187,7 +187,7 @@ fn limit(schema: &mut Value, rules: &ValueRules) {
     let stated = [
         ("minLength", rules.min_len.map(Value::from)),
         ("maxLength", longest.map(Value::from)),
-        ("pattern", rules.pattern.map(|pattern| Value::from(pattern.ecma()))),
+        ("pattern", rules.pattern.map(|pattern| Value::from(pattern.portable()))),
         ("minimum", rules.min.filter(|_| is_integer).map(Value::from)),
         ("maximum", rules.max.filter(|_| is_integer).map(Value::from)),
     ];
