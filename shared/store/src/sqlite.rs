@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// SQLITE_CORRUPT and SQLITE_NOTADB.
-const DAMAGED: [&str; 2] = ["11", "26"];
+const DAMAGED: [u32; 2] = [11, 26];
 
 /// The file of `sqlite://path?mode=rwc`.
 pub(crate) fn path(url: &str) -> Result<PathBuf, StoreError> {
@@ -63,7 +63,7 @@ impl Opener {
 /// changes nothing.
 pub(crate) async fn check_crashed(config: &DatabaseConfig, database: &Path) -> Result<(), StoreError> {
     // Where a link leads, SQLite has its other files beside that.
-    let Ok(real) = std::fs::canonicalize(database) else { return Ok(()) };
+    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let size = |file: &Path| std::fs::metadata(file).map_or(0, |file| file.len());
     let mut left = real.clone().into_os_string();
     left.push("-wal");
@@ -73,22 +73,36 @@ pub(crate) async fn check_crashed(config: &DatabaseConfig, database: &Path) -> R
     let damaged = |found| Err(StoreError::Damaged { path: database.display().to_string(), found });
     if size(&real) == 0 {
         // SQLite would remove what is beside it.
-        return damaged("the file is empty".to_owned());
+        return damaged(if real.exists() { "the file is empty" } else { "the file is missing" }.to_owned());
     }
     tracing::info!(database = %database.display(), "changes are left beside the file: it is looked through");
     let options: SqliteConnectOptions = config.url.expose().parse().map_err(connect_error)?;
     let options = options.read_only(true).create_if_missing(false).disable_statement_logging();
-    let mut connection = options.connect().await.map_err(connect_error)?;
+    match integrity(&options).await {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => damaged(found),
+        Err(error) => match damage(&error) {
+            Some(found) => damaged(found),
+            None => Err(connect_error(error).into()),
+        },
+    }
+}
+
+/// The first thing that SQLite finds wrong with a file; `ok` where it finds none.
+async fn integrity(options: &SqliteConnectOptions) -> Result<String, sqlx::Error> {
+    let mut connection = options.connect().await?;
     let found = query_scalar::<_, String>("PRAGMA integrity_check(1)").fetch_one(&mut connection).await;
-    let found = match found {
-        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| DAMAGED.contains(&&*code)) => {
-            error.message().to_owned()
-        }
-        found => found.map_err(connect_error)?,
-    };
     // Nothing depends on how it ends: it has only read.
     let _ = connection.close().await;
-    if found == "ok" { Ok(()) } else { damaged(found) }
+    found
+}
+
+/// What an error says of the file, where it is the file that is wrong.
+fn damage(error: &sqlx::Error) -> Option<String> {
+    let sqlx::Error::Database(error) = error else { return None };
+    // The lowest byte is the primary code, the others say more (https://www.sqlite.org/rescode.html).
+    let code: u32 = error.code()?.parse().ok()?;
+    DAMAGED.contains(&(code & 0xff)).then(|| error.message().to_owned())
 }
 
 fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {

@@ -228,6 +228,16 @@ async fn a_file_with_the_changes_of_another_is_refused_and_left_as_it_is() {
     let error = Store::connect(&config("old.db"), "test").await.unwrap_err();
     assert!(matches!(&error, StoreError::Damaged { path, .. } if path.ends_with("old.db")), "{error:?}");
     assert_eq!(std::fs::read(at("old.db")).unwrap(), before);
+    // Nor is the log taken for nobody's where the file is somewhere else for a moment: it would be removed.
+    let log = std::fs::read(at("old.db-wal")).unwrap();
+    std::fs::rename(at("old.db"), at("elsewhere.db")).unwrap();
+    let error = Store::connect(&config("old.db"), "test").await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Damaged { found, .. } if found == "the file is missing"),
+        "{error:?}"
+    );
+    assert_eq!((std::fs::read(at("old.db-wal")).unwrap(), at("old.db").exists()), (log, false));
+    std::fs::rename(at("elsewhere.db"), at("old.db")).unwrap();
     for name in ["old.db-wal", "old.db-shm"] {
         std::fs::remove_file(at(name)).unwrap();
     }
