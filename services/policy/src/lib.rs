@@ -145,6 +145,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
             compilations,
         }),
     };
+    let log = app.decision_log.clone();
     let mut tasks = tasks::all(&app);
     tasks.push(relay.task);
     let api = api::Api::new(app);
@@ -157,6 +158,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         .add_service(ResourceFactsServiceServer::new(api));
     let closed = store.clone();
     let history = compared_check(&store, "policy history", "nobody is allowed a change");
+    let decisions = HealthCheck::new("policy decision log", move || std::future::ready(log.check()));
     let database = HealthCheck::new("policy database", move || {
         let store = store.clone();
         async move { store.check().await }
@@ -166,7 +168,7 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         routes,
         services: pavior_rpc::governance::services(ROLE),
         tasks,
-        checks: vec![database, history, relay.check],
+        checks: vec![database, history, decisions, relay.check],
         closing: vec![Task::new("policy_database", move |_| async move { Ok(closed.close().await?) })],
     })
 }

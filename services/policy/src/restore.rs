@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pavior_core::audit::PrincipalRef;
 use pavior_core::clock::Clock;
 use pavior_core::id_gen::IdGen;
-use pavior_store::outbox::OutboxContext;
+use pavior_store::outbox::{Limits, OutboxContext};
 use pavior_store::{Store, StoreError};
 
 pub use crate::store::Pending;
@@ -30,7 +30,8 @@ pub async fn invalidate(
     operator: &PrincipalRef,
     lost: &[Pending],
 ) -> Result<usize, StoreError> {
-    let outbox = OutboxContext::new(store, ROLE, "restore", clock.clone());
+    let mut outbox = OutboxContext::new(store, ROLE, "restore", clock.clone());
+    outbox.limits = Limits::endless();
     let mut count = 0;
     for one in lost {
         let done = store::invalidate_unscoped(store, &outbox, ids.clone(), operator, one);

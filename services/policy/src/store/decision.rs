@@ -3,7 +3,7 @@
 use pavior_resource::{Key, Stored, Table, row, stored, stored_time};
 use pavior_store::filter::FieldMap;
 use pavior_store::{StoreError, micros};
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
@@ -164,7 +164,8 @@ impl Table for DecisionFields {
     }
 }
 
-/// Inserts decisions of any organizations.
+/// Inserts decisions of any organizations. Those that are there already stay: they are written again where it is not known
+/// whether a commit has held.
 pub(crate) async fn insert_decisions_unscoped<C: ConnectionTrait>(
     tx: &C,
     decisions: &[Stored<DecisionFields>],
@@ -173,7 +174,8 @@ pub(crate) async fn insert_decisions_unscoped<C: ConnectionTrait>(
         return Ok(());
     }
     let rows = decisions.iter().map(|decision| DecisionFields::write(decision).into_active_model());
-    row::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    let again = OnConflict::column(row::Column::Uid).do_nothing().to_owned();
+    row::Entity::insert_many(rows).on_conflict(again).exec_without_returning(tx).await?;
     Ok(())
 }
 

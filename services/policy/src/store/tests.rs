@@ -345,6 +345,13 @@ async fn decisions_are_kept_until_they_are_old() {
         let f = Fixture::new(&db).await;
         let kept = decision(&f, "acme", Effect::Deny);
         insert(&f, vec![kept.clone()]).await;
+        // Whether a commit has held is not always known: then a batch comes again, and must not stop what comes after it.
+        let next = decision(&f, "acme", Effect::Deny);
+        insert(&f, vec![kept.clone(), next.clone()]).await;
+        let rows = Rows::new(f.store.read());
+        let both = [kept.id.clone(), next.id.clone()];
+        let written = rows.find_many::<DecisionFields>(&f.permit("acme"), "", &both).await.unwrap();
+        assert_eq!(written.len(), 2);
         let found = async |organization: &str| {
             let rows = Rows::new(f.store.read());
             rows.find::<DecisionFields>(&f.permit(organization), "", &kept.id).await.unwrap()
