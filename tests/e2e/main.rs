@@ -19,6 +19,7 @@ mod main_job;
 mod quickstart;
 mod repeat;
 mod restore;
+mod restored_again;
 mod secrets;
 mod site;
 mod split;

@@ -24,7 +24,7 @@ use tonic::Code;
 use crate::site::{ACCEPT, LIMIT, Site, role, small_project, template};
 
 /// Lets what was done in a copy be yet to be done in it: as a copy is that was taken a moment before.
-async fn queue_again(copy: &TestDb) -> Result<()> {
+pub(crate) async fn queue_again(copy: &TestDb) -> Result<()> {
     let store = copy.connect().await;
     let queued = store.upkeep::<(), StoreError, _>("a test", |tx| {
         Box::pin(async move {
@@ -42,7 +42,7 @@ async fn queue_again(copy: &TestDb) -> Result<()> {
 }
 
 /// The states of the first operation and of all its steps.
-async fn stands(copy: &TestDb) -> Result<Vec<String>> {
+pub(crate) async fn stands(copy: &TestDb) -> Result<Vec<String>> {
     let store = copy.connect().await;
     let mut states = Vec::new();
     for table in ["operation", "step"] {
@@ -224,7 +224,7 @@ async fn is_noticed(site: &Site, service: &'static str) -> Result<()> {
 }
 
 /// After the restore changes are taken, and the record says what was lost, and by whom it was accepted.
-async fn goes_on(site: &Site, service: &'static str, asked: Option<&str>) -> Result<()> {
+pub(crate) async fn goes_on(site: &Site, service: &'static str, asked: Option<&str>) -> Result<()> {
     let system = site.start().await?;
     site.change(&system, 2).await?;
     if let Some(asked) = asked {

@@ -15,7 +15,7 @@ mod standing;
 pub use migration::migrations;
 pub use relay::{BoxError, Delivery, Progress, Relay};
 pub use standing::{
-    Apart, Difference, History, Position, Recorded, Standing, begin_anew, compare, position, waiting_ids,
+    Apart, Difference, History, Position, Recorded, Standing, Waiting, begin_anew, compare, position, waiting,
 };
 
 use crate::{Store, StoreError, Tx, from_micros, micros};
@@ -46,6 +46,19 @@ pub struct Limits {
     pub max_stall: Duration,
     /// How often to look for events of other processes; own commits wake the relay at once.
     pub poll: Duration,
+}
+
+impl Limits {
+    /// For what has to be recorded whatever waits: beside services that do not run, nothing is delivered.
+    pub fn endless() -> Self {
+        Self {
+            max_rows: i64::MAX,
+            max_age: Duration::MAX,
+            max_organization_rows: i64::MAX,
+            max_organization_bytes: i64::MAX,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Limits {

@@ -211,7 +211,8 @@ impl Restoration {
                 let name = found.role.name();
                 let store = self.producer(found.role).context("no database")?;
                 let events = self.events(found).await?;
-                let waiting = outbox::waiting_ids(store, name).await?;
+                let waiting = outbox::waiting(store, name).await?;
+                let waiting: Vec<_> = waiting.iter().map(|waiting| waiting.event).collect();
                 let recorded = self.records.recorded(&waiting).await?;
                 let newest = found.produced.newest_epoch;
                 outbox::begin_anew(store, name, events, newest, recorded, self.clock.as_ref()).await?;
@@ -241,7 +242,7 @@ impl Restoration {
         let (name, position) = (found.role.name(), &found.position);
         let epoch = position.epoch.unwrap_or(0);
         let mut logs: BTreeSet<String> =
-            self.records.logs_after(name, epoch, position.last).await?.into_iter().collect();
+            self.records.logs_after(name, epoch, found.shared).await?.into_iter().collect();
         logs.insert(INSTALLATION.to_owned());
         let said = |log: &String| {
             let said = found.records(log).into_iter();

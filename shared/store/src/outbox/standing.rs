@@ -278,15 +278,28 @@ fn compare_numbers(here: &Position, there: &Recorded) -> Option<Difference> {
     }
 }
 
-/// The ids of the events that wait.
-pub async fn waiting_ids(store: &Store, service: &str) -> Result<Vec<Uuid>, StoreError> {
-    let sql = "SELECT event FROM outbox WHERE service = $1 ORDER BY service, epoch, seq";
+/// An event that waits to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its epoch.
+    pub epoch: i64,
+    /// Its number.
+    pub seq: i64,
+    /// Its id.
+    pub event: Uuid,
+}
+
+/// The events that wait, in order.
+pub async fn waiting(store: &Store, service: &str) -> Result<Vec<Waiting>, StoreError> {
+    let sql = "SELECT epoch, seq, event FROM outbox WHERE service = $1 ORDER BY service, epoch, seq";
     let statement = Statement::from_sql_and_values(store.backend(), sql, [service.into()]);
-    let mut ids = Vec::new();
+    let mut waiting = Vec::new();
     for row in store.read().query_all_raw(statement).await? {
-        ids.push(event_of(service, &row.try_get::<String>("", "event")?)?.event_id);
+        let (epoch, seq) = (row.try_get("", "epoch")?, row.try_get("", "seq")?);
+        let event = event_of(service, &row.try_get::<String>("", "event")?)?.event_id;
+        waiting.push(Waiting { epoch, seq, event });
     }
-    Ok(ids)
+    Ok(waiting)
 }
 
 fn event_of(service: &str, text: &str) -> Result<AuditEvent, StoreError> {

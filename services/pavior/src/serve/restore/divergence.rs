@@ -1,5 +1,7 @@
 //! How the database of a service and the audit log are apart, and what was done that the database does not know of.
 
+use std::collections::HashSet;
+
 use anyhow::Context as _;
 use pavior_audit::restore::{Produced, Records, Undone, UndoneResource};
 use pavior_core::principal::INSTALLATION;
@@ -7,6 +9,7 @@ use pavior_store::Store;
 use pavior_store::installation::{self, Survey};
 use pavior_store::outbox::{self, Apart, Difference, Position, Standing};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::super::config::Config;
 use super::super::role::Role;
@@ -26,6 +29,8 @@ pub(super) struct Divergence {
     pub(super) position: Position,
     pub(super) produced: Produced,
     pub(super) apart: Apart,
+    /// Up to which number of its epoch the database has what the log has.
+    pub(super) shared: i64,
     /// What the log has and the database does not.
     pub(super) undone: Vec<Undone>,
 }
@@ -49,13 +54,17 @@ impl Divergence {
                 Standing::Apart(Difference::OlderEpoch { epoch: None, recorded }.of(name))
             }),
         };
-        let Standing::Apart(apart) = standing else { return Ok(None) };
-        let after = match apart.how {
-            Difference::Diverged { seq, .. } => position.last.min(seq - 1),
-            _ => position.last,
+        let Standing::Apart(mut apart) = standing else { return Ok(None) };
+        let clash = match has_outbox {
+            true => first_clash(name, store, &position, last, records).await.with_context(failed)?,
+            false => None,
         };
-        let undone = records.undone(name, position.epoch.unwrap_or(0), after).await?;
-        Ok(Some(Self { role, position, produced, apart, undone }))
+        let shared = clash.map_or(position.last, |seq| position.last.min(seq - 1));
+        if let Difference::Behind { last, .. } = &mut apart.how {
+            *last = shared;
+        }
+        let undone = records.undone(name, position.epoch.unwrap_or(0), shared).await?;
+        Ok(Some(Self { role, position, produced, apart, shared, undone }))
     }
 
     /// The audit log is the older of the two.
@@ -88,7 +97,9 @@ impl Divergence {
                 recorded + 1
             ),
             Difference::Diverged { epoch, seq, .. } => format!(
-                "the database of {role} or that of audit was set back: event {seq} of epoch {epoch} is recorded as another"
+                "the database of {role} or that of audit was set back: events {} to {seq} of epoch {epoch} are recorded as \
+                 others, and what they did is undone",
+                self.shared + 1
             ),
         }
     }
@@ -132,11 +143,27 @@ impl Divergence {
                 "missingTo": delivered,
             }),
             Difference::Diverged { epoch, seq, here, there } => json!({
-                "database": database, "epoch": epoch, "sequence": seq, "here": here.to_string(),
-                "there": there.to_string(),
+                "database": database, "epoch": epoch, "undoneFrom": self.shared + 1, "undoneTo": seq,
+                "here": here.to_string(), "there": there.to_string(),
             }),
         }
     }
+}
+
+/// The first number up to `last` that waits here with an event and is recorded with another: an older copy has taken
+/// changes, or a restoration of it has broken off.
+async fn first_clash(
+    name: &str,
+    store: &Store,
+    position: &Position,
+    last: i64,
+    records: &Records,
+) -> anyhow::Result<Option<i64>> {
+    let mut waiting = outbox::waiting(store, name).await?;
+    waiting.retain(|waiting| Some(waiting.epoch) == position.epoch && waiting.seq <= last);
+    let ids: Vec<Uuid> = waiting.iter().map(|waiting| waiting.event).collect();
+    let recorded: HashSet<Uuid> = records.recorded(&ids).await?.into_iter().collect();
+    Ok(waiting.iter().find(|waiting| !recorded.contains(&waiting.event)).map(|waiting| waiting.seq))
 }
 
 /// What was done to resources of a kind: their names, as far as they are given, and how many more there are.
@@ -206,6 +233,7 @@ mod tests {
             position: Position { epoch: Some(5), last: 3, delivered: 3 },
             produced: Produced { last: 9, last_event: None, newest_epoch: Some(5) },
             apart: Difference::Behind { epoch: 5, last: 3, recorded: 9 }.of("policy"),
+            shared: 3,
             undone: vec![undone("acme", 1), undone("globex", 22)],
         };
         let said = found.describe();
@@ -240,6 +268,7 @@ mod tests {
             position: Position { epoch: Some(5), last: 3, delivered: 3 },
             produced: Produced { last: 9, last_event: None, newest_epoch: Some(5) },
             apart: Difference::Behind { epoch: 5, last: 3, recorded: 9 }.of("policy"),
+            shared: 3,
             undone: (0..100).map(|_| kind()).collect(),
         };
         let records = found.records("acme");

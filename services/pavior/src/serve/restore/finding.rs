@@ -100,7 +100,7 @@ impl Finding {
             }
             Self::UnderWay(names) => (
                 format!("under way in the older copy of provisioning: {}", names.join(", ")),
-                "parks them as stuck, to be retried with `pavior op retry`",
+                "parks them as stuck, to be gone on with (`pavior op retry`) or given up (`pavior op cancel`)",
                 json!({ "database": "provisioning", "operations": names }),
             ),
             Self::Orphaned(lost) => {
