@@ -26,9 +26,14 @@ pub struct UnderWay {
     pub environments: Vec<String>,
 }
 
+/// A restoration records whatever waits to be delivered.
+fn open(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Db {
+    Db::new(store, clock, ids, "restore", Limits::endless())
+}
+
 /// What would go on.
 pub async fn under_way(store: Store, clock: Arc<dyn Clock>, ids: Arc<dyn IdGen>) -> Result<UnderWay> {
-    let db = Db::new(store, clock, ids, "restore", Limits::default());
+    let db = open(store, clock, ids);
     let operations = db.parkable_unscoped().await?.into_iter().map(|(_, name)| name).collect();
     Ok(UnderWay { operations, environments: db.expiring_unscoped(GRACE).await? })
 }
@@ -45,7 +50,7 @@ pub async fn park(
     ids: Arc<dyn IdGen>,
     operator: &PrincipalRef,
 ) -> Result<Vec<String>> {
-    let db = Db::new(store, clock, ids, "restore", Limits::default());
+    let db = open(store, clock, ids);
     let mut parked = Vec::new();
     for (id, name) in db.parkable_unscoped().await? {
         if db.park_unscoped(id, operator).await? {
@@ -62,7 +67,7 @@ pub async fn spare(
     ids: Arc<dyn IdGen>,
     operator: &PrincipalRef,
 ) -> Result<Vec<String>> {
-    let db = Db::new(store, clock, ids, "restore", Limits::default());
+    let db = open(store, clock, ids);
     let mut spared = Vec::new();
     for name in db.expiring_unscoped(GRACE).await? {
         if db.spare_unscoped(&name, GRACE, operator).await? {

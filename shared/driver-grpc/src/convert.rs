@@ -20,6 +20,7 @@ pub(crate) fn encode_context(context: &CallContext, call_id: &str, agreed: &Agre
         organization,
         resource,
         operation,
+        claimant,
         step,
         attempt,
         fence,
@@ -41,6 +42,7 @@ pub(crate) fn encode_context(context: &CallContext, call_id: &str, agreed: &Agre
         lease_expire_time: lease_expire_time.map(to_timestamp),
         traceparent: traceparent.clone().unwrap_or_default(),
         capabilities: numbers(&agreed.capabilities),
+        claimant_id: claimant.clone(),
     }
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn decode_context(
         lease_expire_time,
         traceparent,
         capabilities,
+        claimant_id,
     } = context.ok_or(WireError::Missing("context"))?;
     if call_id.is_empty() {
         return Err(WireError::Missing("context.call_id"));
@@ -71,6 +74,7 @@ pub(crate) fn decode_context(
         organization: organization_id,
         resource,
         operation: operation_id,
+        claimant: claimant_id,
         step: step_id,
         attempt,
         fence,

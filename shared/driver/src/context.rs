@@ -11,6 +11,8 @@ pub struct CallContext {
     pub resource: String,
     /// Operation id.
     pub operation: String,
+    /// See [`CallContext::claimant`]; empty for the operation itself.
+    pub claimant: String,
     /// Step name within the operation.
     pub step: String,
     /// Attempt number, from 1.
@@ -35,6 +37,7 @@ impl CallContext {
             organization: organization.to_owned(),
             resource: resource.to_owned(),
             operation: String::new(),
+            claimant: String::new(),
             step: String::new(),
             attempt: 1,
             fence,
@@ -43,6 +46,14 @@ impl CallContext {
             traceparent: None,
             cancel: CancellationToken::new(),
         }
+    }
+
+    /// In whose name the claim is: claimants of one resource follow each other, and once a later one was seen the one
+    /// before it is refused. The operation, or what it is known as since the engine's database was set back. Where it is set
+    /// to the operation itself, what began after the operation is later, too, whether or not the operation was seen before.
+    #[must_use]
+    pub fn claimant(&self) -> &str {
+        if self.claimant.is_empty() { &self.operation } else { &self.claimant }
     }
 
     /// The id that follows `collection` in the resource name, such as the project's.

@@ -183,6 +183,8 @@ impl FakeDriver {
             world.calls.push(Call {
                 kind,
                 resource: context.resource.clone(),
+                operation: context.operation.clone(),
+                claimant: context.claimant().to_owned(),
                 step: context.step.clone(),
                 attempt: context.attempt,
                 fence: context.fence,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FENCES, Ledger, broken};
 
-/// The highest fence of each step of the operation that works on a resource, and the operations before it. A fence
+/// The highest fence of each step of the operation (its claimant) that works on a resource, and the operations before it. A fence
 /// orders the claims of one step; operations on one resource follow each other, so that a call of an earlier one is
 /// late whatever its number.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -38,28 +38,38 @@ impl Fences {
         Self { lost: Some(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)), ..Self::default() }
     }
 
+    /// Whether what was seen last began after an operation that says that it is the one it was. Of what is lost since a
+    /// restore of the engine's database, the drivers may never have heard.
+    fn begun_after(&self, context: &CallContext) -> bool {
+        let says_so = context.claimant == context.operation && self.operation != context.operation;
+        says_so && begun(&self.operation).zip(begun(&context.operation)).is_some_and(|(seen, own)| seen > own)
+    }
+
     /// Whether the file has to be written.
     fn advance(&mut self, context: &CallContext) -> Result<bool, Failure> {
         let fenced =
             |seen: &str| Failure::new(FailureCode::Fenced, format!("a later claim ({seen}) has been seen"));
         if let Some(lost) = self.lost
-            && begun(&context.operation).is_none_or(|begun| begun <= lost)
+            && begun(context.claimant()).is_none_or(|begun| begun <= lost)
         {
             let message = "the driver's record of claims on this resource was damaged: \
                            only an operation that began after that was seen is taken";
             return Err(Failure::new(FailureCode::Fenced, message));
         }
-        if self.superseded.contains(&context.operation) {
+        if self.superseded.iter().any(|earlier| earlier == context.claimant()) {
             return Err(fenced(&self.operation));
         }
-        if self.operation != context.operation {
+        if self.begun_after(context) {
+            return Err(fenced(&self.operation));
+        }
+        if self.operation != context.claimant() {
             if !self.steps.is_empty() {
                 self.superseded.push_back(std::mem::take(&mut self.operation));
                 while self.superseded.len() > Self::REMEMBERED {
                     self.superseded.pop_front();
                 }
             }
-            self.operation.clone_from(&context.operation);
+            context.claimant().clone_into(&mut self.operation);
             self.steps.clear();
         }
         match self.steps.get(&context.step) {
@@ -145,5 +155,52 @@ mod tests {
         }
         assert_eq!(refused(&claim(next, 0)).await, "a later claim (1) has been seen");
         drop(ledger.lock(&call("other", "no-time")).await.unwrap());
+    }
+
+    /// After a restore of the engine's database an operation does once more what it has done, and finds other inputs.
+    #[tokio::test]
+    async fn who_goes_on_after_a_restore_passes_and_changes_what_was_made() {
+        use serde_json::json;
+
+        let (ledger, _base) = ledger(Duration::from_secs(3600));
+        let (mut first, mut later) = (call("r", "key"), call("r", "later"));
+        "first".clone_into(&mut first.operation);
+        "later".clone_into(&mut later.operation);
+        drop(ledger.lock(&first).await.unwrap());
+        ledger.record_key(&first, "made", &json!({ "commit": 1 }), Some(json!("told"))).unwrap();
+        drop(ledger.lock(&later).await.unwrap());
+        let refused = ledger.replay(&first, &json!({ "commit": 2 })).unwrap_err();
+        assert_eq!(refused.code, FailureCode::InvalidArgument);
+        assert_eq!(ledger.lock(&first).await.err().map(|failure| failure.code), Some(FailureCode::Fenced));
+        "anew".clone_into(&mut first.claimant);
+        drop(ledger.lock(&first).await.unwrap());
+        let used = ledger.replay(&first, &json!({ "commit": 2 })).unwrap().unwrap();
+        assert_eq!((used.identity.as_str(), used.result), ("made", None));
+        let same = ledger.replay(&first, &json!({ "commit": 1 })).unwrap().unwrap();
+        assert_eq!(same.result, Some(json!("told")));
+        assert_eq!(ledger.lock(&later).await.err().map(|failure| failure.code), Some(FailureCode::Fenced));
+    }
+
+    /// What takes something down after a restore may never have come here in the life that is lost.
+    #[tokio::test]
+    async fn who_stays_what_it_was_is_late_for_what_began_after_it() {
+        let (ledger, _base) = ledger(Duration::from_secs(3600));
+        let id = |second: u64| {
+            uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, second, 0)).to_string()
+        };
+        let (mut parked, mut seen) = (call("r", "removal"), call("r", "deployment"));
+        (parked.operation, seen.operation) = (id(1_000), id(2_000));
+        drop(ledger.lock(&seen).await.unwrap());
+        parked.claimant.clone_from(&parked.operation);
+        for _ in 0..2 {
+            assert_eq!(
+                ledger.lock(&parked).await.err().map(|failure| failure.code),
+                Some(FailureCode::Fenced)
+            );
+        }
+        drop(ledger.lock(&seen).await.unwrap());
+        // One that was accepted before, and waited, is none that was parked.
+        parked.claimant.clear();
+        drop(ledger.lock(&parked).await.unwrap());
     }
 }

@@ -245,10 +245,15 @@ impl Ledger {
         Ok(ResourceLock { _guard: guard })
     }
 
-    /// The earlier use of the call's key, if any. Other inputs under the same key are refused.
+    /// The earlier use of the call's key, if any. Other inputs under the same key are refused, but of a claimant that goes on
+    /// with what was used in a life of its operation that is lost: then what was made is changed to them.
     pub(crate) fn replay(&self, context: &CallContext, inputs: &Value) -> Result<Option<KeyUse>, Failure> {
         let used = self.key_use(&context.idempotency_key)?;
+        let goes_on = context.claimant() != context.operation;
         match used {
+            Some(used) if goes_on && used.is_of(context) && used.digest != self.digest(inputs) => {
+                Ok(Some(KeyUse { result: None, ..used }))
+            }
             Some(used) if !used.is_of(context) || used.digest != self.digest(inputs) => {
                 let message = "the idempotency key was used with other inputs";
                 Err(Failure::new(FailureCode::InvalidArgument, message))

@@ -200,8 +200,14 @@ async fn follow_accepted(
     printer: Printer,
     accepted: &Operation,
 ) -> anyhow::Result<Operation> {
+    use pb::operation_metadata::State;
     let name = &accepted.name;
-    let followed = progress::follow_interruptibly(client, name, Until::Approval, printer.is_json()).await;
+    // Of one that is taken up, what is watched begins with the past: people were asked, and have answered since.
+    let until = match progress::metadata(accepted)?.state() {
+        State::Queued | State::Running | State::Compensating => Until::End,
+        _ => Until::Approval,
+    };
+    let followed = progress::follow_interruptibly(client, name, until, printer.is_json()).await;
     let Err(error) = followed else { return followed };
     let error = progress::unless_unseen(error, "accepted, and goes on", name);
     if failure::exit_of(&error) == Exit::Accepted {
@@ -221,7 +227,7 @@ fn show_result(printer: Printer, operation: &Operation) -> anyhow::Result<()> {
     ];
     // An operation without steps found everything as it was asked for.
     if operation.done && matches!(operation.result, Some(Outcome::Response(_))) && metadata.steps.is_empty() {
-        pairs.push(("changed", "nothing: it is as was asked for already".to_owned()));
+        pairs.push(("changed", "no resource: all are as was asked for already".to_owned()));
     }
     if let Some(Outcome::Response(any)) = &operation.result {
         if let Ok(environment) = any.to_msg::<pb::Environment>() {

@@ -68,7 +68,7 @@ impl From<Error> for Problem {
                     .because(
                         "STATE",
                         operation.as_str(),
-                        "only an operation that goes on by itself can be cancelled",
+                        "only an operation that goes on by itself can be cancelled, or one that a restore has held up",
                     )
             }
             Error::Resource(error) => error.into(),

@@ -203,7 +203,7 @@ impl App {
         let mut facts = self.facts_for(context, &ground, section, Some(artifact)).await?;
         facts.source_deployment.clone_from(&from);
         // What it runs on is there by then.
-        narrow(&mut facts, |wanted, standing| {
+        narrow(&mut facts, |_, wanted, standing| {
             wanted.is_workload() || standing.is_some_and(|standing| standing.drift().is_some())
         });
         let changes = self.changes(&facts).await?;

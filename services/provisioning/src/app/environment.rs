@@ -235,7 +235,12 @@ impl App {
         let facts = ground.facts(ground.own_section(), None);
         let sights = self.look(ground.planned(&facts)).await?;
         let mut facts = seen_as(facts, sights);
-        narrow(&mut facts, |_, standing| standing.is_some_and(|standing| *standing != Standing::AsRecorded));
+        let recorded: BTreeSet<&str> = ground.rows.iter().map(|row| row.name.as_str()).collect();
+        narrow(&mut facts, |name, _, standing| match standing {
+            Some(standing) => *standing != Standing::AsRecorded,
+            // What is not even recorded went with a deletion that was given up.
+            None => !recorded.contains(name),
+        });
         let matched = self.matched(&context.permit, &ground.project.labels, &facts).await?;
         Ok(Facts { matched, ..facts })
     }

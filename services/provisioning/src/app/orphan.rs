@@ -118,9 +118,13 @@ impl App {
         if made_for.collection() != "resources" {
             self.refuse_kept(context, &thing).await?;
         }
+        let renamed = |row: &Resource| self.engine.drivers().get(&row.driver).is_none();
         match self.db.find_recorded(permit, &thing.resource).await? {
             None => Ok(Orphan { name: thing.resource.clone(), seen: Seen::new(), thing }),
-            Some(row) if row.project.is_empty() => Err(self.recorded(row, identity).await?),
+            // A driver that was given another id has what was made under its old one: that is no orphan.
+            Some(row) if row.project.is_empty() || row.identity == identity && renamed(&row) => {
+                Err(self.recorded(row, identity).await?)
+            }
             Some(row) => {
                 let name = names::orphan(&thing.resource, id, identity);
                 Ok(Orphan { name, seen: self.namesake(context, &row).await?, thing })

@@ -370,14 +370,14 @@ pub(crate) fn recorded(rows: Vec<Resource>) -> Vec<teardown::Recorded> {
         .collect()
 }
 
-/// Leaves of what is wanted what is to be planned: `keep` is told how it stands, which is nothing where nothing is
-/// recorded of it.
-pub(crate) fn narrow(facts: &mut Facts, keep: impl Fn(&Wanted, Option<&Standing>) -> bool) {
+/// Leaves of what is wanted what is to be planned: `keep` is told its name and how it stands, which is nothing where
+/// nothing is recorded of it, or an operation works on it.
+pub(crate) fn narrow(facts: &mut Facts, keep: impl Fn(&str, &Wanted, Option<&Standing>) -> bool) {
     let Facts { project, sections, current, .. } = facts;
     for Section { environment, wanted, parameters: _ } in sections {
         wanted.retain(|wanted| {
             let name = resource_name(project, environment.as_ref(), &wanted.id);
-            keep(wanted, current.get(&name).map(|current| &current.standing))
+            keep(&name, wanted, current.get(&name).map(|current| &current.standing))
         });
     }
 }

@@ -87,8 +87,7 @@ fn stop(
     moved: &mut Moved,
 ) -> Option<OperationEvent> {
     let left = |step: &StepView| step.state == StepState::Ready && step.remains;
-    let begun =
-        steps.iter().any(|step| matches!(step.state, StepState::Done | StepState::Unknown) || left(step));
+    let begun = steps.iter().any(|step| step.state == StepState::Done || needs_undo(step));
     let held = steps.iter().any(|step| step.state.held());
     let refused = steps.iter().all(|step| step.state != StepState::Failed || step.refused);
     if !reversible && (begun || held || (state == OperationState::Failing && !refused)) {
@@ -245,6 +244,20 @@ mod tests {
             let mut state = OperationState::Running;
             settle(&mut state, &mut steps, false).unwrap();
             assert_eq!((state, steps[1].state), (ended, other));
+        }
+    }
+
+    #[test]
+    fn what_is_not_undone_never_begins_to_be() {
+        use StepState::*;
+        for state in [OperationState::Failing, OperationState::Cancelling] {
+            for left in [Done, Unknown, Failed, Ready] {
+                let mut steps = vec![StepView { remains: true, ..step(left, &[]) }, step(Blocked, &[0])];
+                let mut state = state;
+                let moves = settle(&mut state, &mut steps, false).unwrap();
+                assert_eq!(state, OperationState::Stuck, "{left:?}: {moves:?}");
+                assert!(!moves.contains(&Move::Step(0, StepEvent::Undo)), "{left:?}: {moves:?}");
+            }
         }
     }
 

@@ -36,6 +36,9 @@ pub struct Operation {
     pub state: OperationState,
     /// Somebody cancelled it.
     pub cancel_requested: bool,
+    /// The database was set back while it was under way: what drivers know it as since, where it makes or changes
+    /// something (the claimant of their calls). They may have seen later operations that are lost here.
+    pub parked: Option<Uuid>,
     /// The id of its plan.
     pub plan: Uuid,
     /// The digest of its plan.
@@ -266,7 +269,7 @@ named! {
         RetryUndo = "RETRY_UNDO",
         /// An operator takes up the work itself (deletions only go forward).
         RetryDo = "RETRY_DO",
-        /// An operator gives up what was recorded for its removal only.
+        /// An operator gives it up: nothing more is tried.
         GiveUp = "GIVE_UP",
     }
 }
@@ -415,6 +418,7 @@ impl StepState {
             (Self::Blocked | Self::Ready | Self::Unknown, E::Skip) => Self::Skipped,
             (Self::UndoStuck, E::Resume) => Self::UndoReady,
             (Self::Failed, E::Resume) => Self::Ready,
+            (Self::Skipped, E::Resume) => Self::Blocked,
             _ => return Err(IllegalTransition { state: self.to_string(), event: event.to_string() }),
         })
     }

@@ -69,6 +69,8 @@ named! {
         Fail = "FAIL",
         /// It is not wanted any more.
         Cancel = "CANCEL",
+        /// It is run again.
+        Reopen = "REOPEN",
     }
 }
 
@@ -78,6 +80,7 @@ lifecycle! {
         Succeed: Queued | Running => Succeeded;
         Fail: Queued | Running => Failed;
         Cancel: Queued | Running => Cancelled;
+        Reopen: Failed | Cancelled => Queued;
     }
 }
 

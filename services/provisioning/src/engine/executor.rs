@@ -136,7 +136,12 @@ impl Engine {
         if restores {
             context.idempotency_key.push_str("/undo");
         }
+        if let (Action::Run, Some(parked)) = (work.action, claim.op.parked) {
+            // What it runs on may be another commit by now: that is another run.
+            context.idempotency_key.push_str(&format!("/{parked}"));
+        }
         context.operation = step.operation.to_string();
+        context.claimant = claimant(work);
         context.step.clone_from(&step.name);
         let attempt = if claim.purpose == Purpose::Undo { step.undo_attempt } else { step.attempt };
         context.attempt = u32::try_from(attempt).unwrap_or(1);
@@ -357,5 +362,18 @@ fn run_result(outputs: &Value) -> RunResult {
         commit: part("commit").as_str().unwrap_or_default().to_owned(),
         steps: json!({ "steps": part("steps"), "elapsed_ms": part("elapsed_ms") }),
         artifacts: if artifacts.is_array() { artifacts } else { json!([]) },
+    }
+}
+
+/// As whom it claims. One that was under way when the database was set back may be late for its drivers: of what it makes or
+/// changes, it is a later one from then on. What it takes down may be another's by now: it says that it is the one it was,
+/// and is fenced off by whatever has begun after it.
+fn claimant(work: &Work<'_>) -> String {
+    let makes = matches!(work.action, Action::Create | Action::Update | Action::Run | Action::Noop);
+    let forward = makes && work.claim.purpose != Purpose::Undo;
+    match work.claim.op.parked {
+        Some(parked) if forward => parked.to_string(),
+        Some(_) => work.claim.step.operation.to_string(),
+        None => String::new(),
     }
 }

@@ -24,6 +24,13 @@ impl Engine {
         let Some(prior) = former(work).filter(|_| !work.claim.step.former_gone) else {
             return Ok(None);
         };
+        if work.claim.op.parked.is_some() {
+            // It may be what this operation has made, and somebody has used since.
+            let message = "what is to be replaced may not be what stood there before the database was set back: \
+                           give this up, and ask for the change anew";
+            let error = StepError::new(FailureCode::Restored, message);
+            return Ok(Some(Some(self.failure(work.claim, error, Retry::Never, None))));
+        }
         let request = DestroyRequest {
             resource_type: work.prepared.row.type_id.clone(),
             lookup: Lookup::Identity(prior.identity.clone()),

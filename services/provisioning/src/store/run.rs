@@ -101,6 +101,12 @@ pub(crate) async fn move_run(tx: &Tx, name: &str, event: RunEvent, set: run::Act
     advance::<_, RunState>(tx, row, run::Column::State, event).await
 }
 
+/// Lets a run that has ended without success be run again.
+pub(crate) async fn reopen_run(tx: &Tx, name: &str) -> Result<()> {
+    let set = run::ActiveModel { error: Set(None), end_time: Set(None), ..Default::default() };
+    move_run(tx, name, RunEvent::Reopen, set).await
+}
+
 /// Ends a run that has not ended: what it was at is over with it, and what it had not begun is not run.
 pub(crate) async fn end_run(
     tx: &Tx,

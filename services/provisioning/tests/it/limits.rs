@@ -300,7 +300,7 @@ async fn what_was_done_is_recorded_in_a_full_outbox_and_nothing_more_begins() {
         let second = world.start(elsewhere(graph(&[("b", &[])]), "acme", 2)).await;
         gate.add_permits(1);
         assert_eq!(world.ended(first).await.op.state.as_str(), "SUCCEEDED", "its end is recorded");
-        let rows = async || pavior_store::outbox::waiting_ids(world.db.store(), SERVICE).await.unwrap().len();
+        let rows = async || pavior_store::outbox::waiting(world.db.store(), SERVICE).await.unwrap().len();
         assert_eq!(rows().await, 4);
         for _ in 0..20 {
             world.engine.wake();

@@ -22,6 +22,7 @@ mod mistakes;
 mod namesakes;
 mod orphans;
 mod outage;
+mod parked;
 mod peers;
 mod plans;
 mod races;

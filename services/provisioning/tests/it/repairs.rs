@@ -290,3 +290,27 @@ async fn a_repair_that_is_taken_up_ends_when_the_project_has_changed() {
     })
     .await;
 }
+
+/// Of a project whose deletion was given up half-way, after a restore, nothing but the rest is recorded.
+#[tokio::test]
+async fn what_a_deletion_took_down_that_was_given_up_is_made_anew() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        let refusal = Behaviour::Fail { retryable: false, message: "it is in use".to_owned() };
+        f.driver.script(CallKind::Destroy, "repository", [refusal]);
+        let delete = pb::DeleteProjectRequest { name: HELLO.into(), force: true, ..Default::default() };
+        let stuck = f.projects().delete_project(f.call(delete)).await.unwrap().into_inner();
+        let stuck = f.wait(stuck).await;
+        assert!(is_stuck(&stuck), "{stuck:?}");
+        let before = f.driver.live();
+        let (clock, ids) = (Arc::new(SystemClock), Arc::new(SystemIds));
+        park(f.store.clone(), clock, ids, &restorer()).await.unwrap();
+        cancelled(&f, stuck).await;
+        assert_eq!(f.driver.live(), before);
+        assert_repairable(&f).await;
+        assert!(f.driver.live().len() > before.len(), "{:?} {before:?}", f.driver.live());
+        assert!(f.peers.state().entities.contains_key(ENTITY));
+    })
+    .await;
+}

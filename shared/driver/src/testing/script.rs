@@ -84,6 +84,10 @@ pub struct Call {
     pub resource: String,
     /// Which method.
     pub kind: CallKind,
+    /// Operation id of the context.
+    pub operation: String,
+    /// Claimant of the context.
+    pub claimant: String,
     /// Step name of the context.
     pub step: String,
     /// Attempt of the context.

@@ -59,7 +59,8 @@ const PORTABLE: [(&str, &str); 6] = [
 
 impl Pattern {
     /// In what ECMA-262, with its flag `u` and without, and the dialects of other languages have in common, as JSON Schema
-    /// asks for. It may let a little more pass than the service does.
+    /// asks for. It may let a little more pass than the service does; without the flag, a character beyond the first plane
+    /// counts as two.
     pub fn portable(&self) -> String {
         PORTABLE.iter().fold(self.text.to_owned(), |text, (from, to)| text.replace(from, to))
     }

@@ -28,10 +28,10 @@ pub enum OpCommand {
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
         timeout: Option<u32>,
     },
-    /// Stops an operation and undoes what it made.
+    /// Stops an operation and undoes what it made. What a restore has held up is given up: everything stays as it is.
     Cancel(OperationArg),
-    /// Takes up an operation that is stuck where it stands: what had not begun begins, a deletion goes on, and of what had
-    /// failed or was interrupted by a restore, what was made is undone.
+    /// Takes up an operation that is stuck where it stands: of what had failed, the undo goes on; a deletion goes on, and so
+    /// does what a restore has held up, over what is there by now.
     Retry {
         #[command(flatten)]
         operation: OperationArg,

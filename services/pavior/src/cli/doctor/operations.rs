@@ -12,7 +12,7 @@ use super::{Report, unasked};
 const MAX_ASKED: i32 = 1_000;
 const MAX_NAMED: i32 = 100;
 
-/// The one action whose operation can be given up once it is stuck.
+/// The action whose operation can be given up whenever it is stuck.
 const DELETE_ORPHAN: &str = "provisioning.resources.deleteOrphan";
 
 /// Names every operation that is stuck, with what to do.
@@ -67,6 +67,10 @@ fn describe(operation: &Operation) -> (String, String) {
         advice.push_str(&format!(
             "; or give it up with `pavior op cancel {name}`: what it was to remove is an orphan again"
         ));
+    } else {
+        advice.push_str(&format!(
+            "; if a restore has held it up, `pavior op cancel {name}` gives it up and leaves everything as it is"
+        ));
     }
     (what, advice)
 }
@@ -101,7 +105,7 @@ mod tests {
             assert!(what.contains(part), "{part} is missing in {what}");
         }
         assert!(advice.contains("pavior op retry organizations/acme/operations/1"), "{advice}");
-        assert!(!advice.contains("op cancel"), "{advice}");
+        assert!(advice.contains("if a restore has held it up, `pavior op cancel"), "{advice}");
 
         let refused = |text: &str| Status { message: text.to_owned(), ..metadata.error.clone().unwrap() };
         let step = |step_id: &str, text: &str| OperationStep {

@@ -26,6 +26,8 @@ pub struct Model {
     pub project: String,
     pub state: OperationState,
     pub cancel_requested: bool,
+    /// See `domain::Operation`.
+    pub parked: Option<Uuid>,
     pub plan: Uuid,
     pub plan_digest: String,
     pub requester: String,

@@ -9,6 +9,7 @@ mod m20261127_000001_runs;
 mod m20261128_000001_intents;
 mod m20261128_000002_fleets;
 mod m20261129_000001_identities;
+mod m20261130_000001_parked;
 
 /// Every migration of this service.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261128_000001_intents::Migration));
         all.push(Box::new(m20261128_000002_fleets::Migration));
         all.push(Box::new(m20261129_000001_identities::Migration));
+        all.push(Box::new(m20261130_000001_parked::Migration));
         all
     }
 }

@@ -12,6 +12,7 @@ use crate::domain::machine::{Move, StepView};
 use crate::domain::operation::{
     Operation, OperationEvent, OperationState, Step, StepEvent, StepProgress, StepState,
 };
+use crate::domain::plan::Kind;
 use crate::store::entity::{event, operation, step};
 use crate::store::operation::log::{OF_OPERATION, OF_STEP};
 use crate::store::prelude::*;
@@ -102,6 +103,25 @@ impl Aggregate {
         self.steps.iter().any(|step| step.start_time.is_some())
     }
 
+    /// Whether it is undone when it fails. Of what was under way when the database was set back nobody here knows what it
+    /// had made by then, nor what has become of that: it goes forward, as a deletion does.
+    pub(crate) fn reversible(&self) -> bool {
+        // A run leaves nothing behind.
+        self.op.kind.reversible() && (self.op.parked.is_none() || self.op.kind == Kind::Run)
+    }
+
+    /// Whether an operator who takes it up goes on with its work; else what is left of its undo is done.
+    pub(crate) fn goes_forward(&self) -> bool {
+        (!self.op.kind.reversible() || self.op.parked.is_some()) && !self.undoing()
+    }
+
+    /// Whether its undo has begun: from then on it does not go forward any more.
+    fn undoing(&self) -> bool {
+        use StepState as S;
+        let undone = [S::UndoReady, S::Undoing, S::Undone, S::UndoStuck];
+        self.steps.iter().any(|step| undone.contains(&step.state))
+    }
+
     /// Whether what it works on is its own: from the beginning, or since it was let begin.
     pub(crate) fn holds(&self) -> bool {
         self.op.kind.holds_while_asked() || self.op.deadline > 0
@@ -137,7 +157,7 @@ impl Aggregate {
             | StepState::Skipped => {
                 step.end_time = Some(now);
             }
-            StepState::Ready | StepState::UndoReady => step.end_time = None,
+            StepState::Blocked | StepState::Ready | StepState::UndoReady => step.end_time = None,
             _ => {}
         }
         if event == StepEvent::Undo {
@@ -190,11 +210,12 @@ impl Aggregate {
                 depends_on: step.depends_on.0.iter().filter_map(at).collect(),
                 undoable: step.undoable,
                 remains: step.remains,
-                refused: is_refused(step),
+                // Of what a restore has held up, nobody knows that nothing was touched.
+                refused: is_refused(step) && (self.reversible() || !self.op.kind.reversible()),
             });
         }
         let mut state = self.op.state;
-        let settled = machine::settle(&mut state, &mut views, self.op.kind.reversible())?;
+        let settled = machine::settle(&mut state, &mut views, self.reversible())?;
         for next in settled {
             match next {
                 Move::Step(index, event) => self.step(index, event)?,
@@ -217,7 +238,9 @@ impl Aggregate {
     /// Whether it is over while people are asked about it, or are about to be.
     pub(crate) fn unanswered(&self) -> bool {
         let over = matches!(self.op.state, OperationState::Denied | OperationState::Compensated);
-        let about_to = self.loaded_op.state == OperationState::Checking;
+        // Whom policy has asked may be lost with what came after the copy.
+        let lost = self.op.parked.is_some() && self.op.deadline == 0;
+        let about_to = lost || self.loaded_op.state == OperationState::Checking;
         let asked = about_to || !self.op.approval.is_empty();
         over && asked && self.op.approvals.0.is_empty()
     }
@@ -327,6 +350,7 @@ async fn save_operation(tx: &Tx, op: &operation::Model) -> Result<()> {
     let set = operation::ActiveModel {
         state: Set(op.state),
         cancel_requested: Set(op.cancel_requested),
+        parked: Set(op.parked),
         approval: Set(op.approval.clone()),
         approvals: Set(op.approvals.clone()),
         error: Set(op.error.clone()),

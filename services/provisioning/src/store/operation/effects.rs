@@ -229,7 +229,7 @@ async fn keep(
 }
 
 /// What a replacement was to take the place of still stands: the row says again what it said before.
-async fn put_back(this: &Db, tx: &Tx, step: &step::Model) -> Result<()> {
+pub(crate) async fn put_back(this: &Db, tx: &Tx, step: &step::Model) -> Result<()> {
     let Some(Typed(former)) = &step.prior else { return Ok(()) };
     let Prior { identity, inputs, outputs, state, spec, sealed_inputs, generation: _ } = former.clone();
     let set = resource::ActiveModel {

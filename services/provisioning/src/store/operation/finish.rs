@@ -18,6 +18,7 @@ use crate::store::entity::operation::RemovedRow;
 use crate::store::entity::{environment, project};
 use crate::store::environment::{change_environment, held_environments, remove_environment, view};
 use crate::store::operation::aggregate::Aggregate;
+use crate::store::operation::effects::put_back;
 use crate::store::prelude::*;
 use crate::store::project::{release_project, remove_project};
 use crate::store::resource::{forget, move_resource};
@@ -188,11 +189,16 @@ async fn settle_environment(
 /// Nothing of the operation stands any more: its targets are as before, or gone.
 async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
     let now = this.now();
+    let goes = matches!(aggregate.op.kind, Kind::CreateProject | Kind::CreateEnvironment)
+        && aggregate.op.parked.is_some();
     for step in &aggregate.steps {
         match step.action {
-            Action::Create if step.state != StepState::Done => forget(tx, &step.resource).await?,
+            // Of one that was given up, what it had made is nobody's by now, as its project or environment goes.
+            Action::Create if step.state != StepState::Done || goes => forget(tx, &step.resource).await?,
             // It was recorded for this operation only.
             Action::Delete if aggregate.op.kind == Kind::DeleteOrphan => forget(tx, &step.resource).await?,
+            // What drivers have stays, and is seen to differ from what is recorded.
+            Action::Update if given_up(aggregate, step.state) => put_back(this, tx, step).await?,
             Action::Update | Action::Replace | Action::Delete if aggregate.holds() => {
                 move_resource(tx, &step.resource, ResourceEvent::Settle).await?;
             }
@@ -229,4 +235,9 @@ async fn revert(this: &Db, tx: &Tx, aggregate: &Aggregate) -> Result<()> {
             release_project(this, tx, &aggregate.op.name).await
         }
     }
+}
+
+/// Whether what was changed stays so although the operation is over.
+fn given_up(aggregate: &Aggregate, step: StepState) -> bool {
+    aggregate.op.parked.is_some() && matches!(step, StepState::Done | StepState::UndoStuck)
 }

@@ -29,7 +29,7 @@ pub struct UnderWay {
 
 from_row! {
     operation::Model => Operation {
-        id, organization, name, kind, action, target, project, state, cancel_requested, plan, plan_digest,
+        id, organization, name, kind, action, target, project, state, cancel_requested, parked, plan, plan_digest,
         requester, approval, settings, event_seq, log_seq, owner, environment_class, canceller, deleter,
         delete_time, create_time, start_time, end_time
     } with {

@@ -4,45 +4,60 @@
 use std::collections::BTreeSet;
 
 use pavior_core::audit::PrincipalRef;
-use pavior_store::Store;
+use pavior_store::{Store, outbox};
 use uuid::Uuid;
 
 use crate::domain::failure::{Failure, FailureCode, FailureReason, StepFailure};
-use crate::domain::operation::{OperationEvent, OperationState, StepEvent};
+use crate::domain::operation::{OperationEvent, OperationState, StepEvent, StepState};
 use crate::store::entity::operation;
 use crate::store::operation::aggregate::Aggregate;
 use crate::store::prelude::*;
+use crate::store::{SERVICE, audit};
 
 /// How many operations are looked for at once.
 const CHUNK: usize = 500;
 
 impl Db {
-    /// Operations that would go on by themselves, with a worker or with an answer of people, the oldest first, by id and
-    /// name.
+    /// Operations that would go on by themselves, with a worker or with an answer of people, and those that somebody could
+    /// take up, the oldest first, by id and name. Not those that were parked since the epoch of this database began: a
+    /// restoration that is repeated has done that.
     pub async fn parkable_unscoped(&self) -> Result<Vec<(Uuid, String)>> {
-        let parkable = OperationState::ALL.iter().filter(|state| state.next(OperationEvent::Park).is_ok());
-        Ok(operation::Entity::find()
+        let parkable = OperationState::ALL.iter().copied().filter(|state| parkable(*state));
+        let found: Vec<(Uuid, String, OperationState, Option<Uuid>)> = operation::Entity::find()
             .select_only()
             .column(operation::Column::Id)
             .column(operation::Column::Name)
-            .filter(operation::Column::State.is_in(parkable.copied()))
+            .column(operation::Column::State)
+            .column(operation::Column::Parked)
+            .filter(operation::Column::State.is_in(parkable))
             .order_by_asc(operation::Column::CreateTime)
             .into_tuple()
             .all(self.store().read())
-            .await?)
+            .await?;
+        let epoch = outbox::position(self.store(), SERVICE).await?.epoch.unwrap_or_default();
+        let done = |state: OperationState, parked: Option<Uuid>| {
+            state == OperationState::Stuck && parked.is_some_and(|id| since(id, epoch))
+        };
+        let found = found.into_iter().filter(|(_, _, state, parked)| !done(*state, *parked));
+        Ok(found.map(|(id, name, ..)| (id, name)).collect())
     }
 
-    /// Parks an operation for operators, who retry it: one that has not begun as it is, of any other what is not done is
-    /// not done any more. One that has ended stays as it is.
+    /// Parks an operation for operators, who take it up or give it up. One that has ended stays as it is.
     pub async fn park_unscoped(&self, id: Uuid, operator: &PrincipalRef) -> Result<bool> {
         self.change(operator.clone(), move |this, tx, operator| {
             Box::pin(async move {
                 let mut found = Aggregate::load(this, tx, id, false).await?;
                 let Some(aggregate) = &mut found else { return Ok(Recorded::unchanged(false)) };
-                if !park(aggregate)? {
+                let before = aggregate.op.state;
+                if !park(aggregate, this.ids.uuid())? {
                     return Ok(Recorded::unchanged(false));
                 }
-                let (_, mut events) = this.write(tx, aggregate, Vec::new()).await?;
+                let said = match before {
+                    // It waits for an operator already.
+                    OperationState::Stuck => vec![audit::ended_event(this, &aggregate.op)],
+                    _ => Vec::new(),
+                };
+                let (_, mut events) = this.write(tx, aggregate, said).await?;
                 events.iter_mut().for_each(|event| event.principal = operator.clone());
                 Ok(Recorded::all(true, events))
             })
@@ -67,25 +82,46 @@ pub async fn unknown_unscoped(store: &Store, names: Vec<String>) -> Result<BTree
     Ok(unknown)
 }
 
-fn park(aggregate: &mut Aggregate) -> Result<bool> {
-    if aggregate.op.state.next(OperationEvent::Park).is_err() {
+/// Whether it would go on by itself, or somebody could take it up.
+fn parkable(state: OperationState) -> bool {
+    state == OperationState::Stuck || state.next(OperationEvent::Park).is_ok()
+}
+
+/// Whether an id (UUIDv7) was made after an epoch, in microseconds, had begun.
+fn since(id: Uuid, epoch: i64) -> bool {
+    let made = id.get_timestamp().map(|made| made.to_unix()).unwrap_or_default();
+    i64::try_from(made.0).unwrap_or(i64::MAX).saturating_mul(1_000_000) + i64::from(made.1 / 1_000) >= epoch
+}
+
+fn park(aggregate: &mut Aggregate, anew: Uuid) -> Result<bool> {
+    if !parkable(aggregate.op.state) {
         return Ok(false);
     }
-    let untouched = aggregate.view().untouched();
-    let message = "the database was set back to an older copy while this was under way";
+    aggregate.op.parked = Some(anew);
+    let message = "the database was set back to an older copy while this was under way: retry goes on with it, over what is \
+                   there by now; cancel gives it up and leaves everything as it is";
     let failure = StepFailure { code: FailureCode::Restored, message: message.to_owned() };
-    let reversible = aggregate.op.kind.reversible();
+    aggregate.op.error = Some(Typed(held_up(aggregate.op.error.take(), message)));
+    if aggregate.op.state == OperationState::Stuck {
+        return Ok(true);
+    }
     for index in 0..aggregate.steps.len() {
         let step = aggregate.at(index)?;
         if step.state.held() {
             step.fence += 1;
+            step.remains |= step.state != StepState::Undoing;
             step.error = Some(Typed(failure.clone()));
             aggregate.step(index, StepEvent::Lose)?;
-        } else if reversible && !untouched && step.state.waits() {
-            aggregate.step(index, StepEvent::Skip)?;
         }
     }
-    aggregate.blame(Failure::new(FailureReason::OperationStuck, FailureCode::Restored, message));
     aggregate.operation(OperationEvent::Park)?;
     Ok(true)
+}
+
+/// Why it does not go on, with what had gone wrong before.
+fn held_up(before: Option<Typed<Failure>>, message: &str) -> Failure {
+    let before = before.map(|Typed(before)| before.message).filter(|before| !before.is_empty());
+    let message =
+        before.map_or_else(|| message.to_owned(), |before| format!("{message}; before that: {before}"));
+    Failure::new(FailureReason::OperationStuck, FailureCode::Restored, message)
 }

@@ -6,10 +6,12 @@ use uuid::Uuid;
 use crate::domain::environment::EnvironmentEvent;
 use crate::domain::failure::{Failure, FailureReason};
 use crate::domain::operation::{OperationEvent, OperationState, StepEvent, StepState};
+use crate::domain::plan::Action;
 use crate::store::audit::{Caller, verb_event};
 use crate::store::operation::aggregate::Aggregate;
 use crate::store::operation::{finish, hold};
 use crate::store::prelude::*;
+use crate::store::run::reopen_run;
 
 /// How a stuck operation is taken up.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +66,11 @@ impl Db {
                 }
                 match how {
                     Some(TakeUp::Anew(checked)) => begin_anew(&mut aggregate, checked, deadline_micros)?,
-                    Some(TakeUp::Rest) | None => take_up(&mut aggregate, deadline_micros)?,
+                    Some(TakeUp::Rest) | None => {
+                        for run in take_up(&mut aggregate, deadline_micros)? {
+                            reopen_run(tx, &run).await?;
+                        }
+                    }
                 }
                 if OperationState::ASKING.contains(&aggregate.op.state) {
                     let (of_project, _) = finish::works_on(aggregate.op.kind);
@@ -119,28 +125,31 @@ fn begin_anew(aggregate: &mut Aggregate, checked: &Checked, deadline_micros: i64
     }
 }
 
-/// Undo that was given up is done again; a deletion goes on.
-fn take_up(aggregate: &mut Aggregate, deadline_micros: i64) -> Result<()> {
-    let reversible = aggregate.op.kind.reversible();
-    let (event, from) = if reversible {
-        (OperationEvent::RetryUndo, StepState::UndoStuck)
+/// Undo that was given up is done again; a deletion goes on, and so does what was parked. Returns the runs that are to be run
+/// again.
+fn take_up(aggregate: &mut Aggregate, deadline_micros: i64) -> Result<Vec<String>> {
+    let forward = aggregate.goes_forward();
+    let (event, from) = if forward {
+        // What was not wanted any more when it was parked is wanted again.
+        (OperationEvent::RetryDo, &[StepState::Failed, StepState::Skipped][..])
     } else {
-        (OperationEvent::RetryDo, StepState::Failed)
+        (OperationEvent::RetryUndo, &[StepState::UndoStuck][..])
     };
     aggregate.operation(event)?;
-    if !reversible {
+    if forward {
         aggregate.op.deadline = aggregate.clock.saturating_add(deadline_micros);
         aggregate.op.error = None;
         aggregate.op.cancel_requested = false;
         aggregate.op.canceller = String::new();
     }
-    let now = aggregate.clock;
+    let (now, mut runs) = (aggregate.clock, Vec::new());
     for index in 0..aggregate.steps.len() {
         let step = aggregate.at(index)?;
-        if step.state == from {
+        if from.contains(&step.state) {
             (step.attempt, step.undo_attempt, step.waits, step.not_before) = (0, 0, 0, now);
+            runs.extend((forward && step.action == Action::Run).then(|| step.subject.clone()));
             aggregate.step(index, StepEvent::Resume)?;
         }
     }
-    Ok(())
+    Ok(runs)
 }

@@ -34,6 +34,7 @@ impl Db {
             project: plan.project(),
             state,
             cancel_requested: false,
+            parked: None,
             plan: plan.id,
             plan_digest: plan.digest.clone(),
             requester: plan.requester.clone(),
