@@ -31,11 +31,7 @@ impl ProcessDriver {
             let port = self.ports.any()?;
             spec.port = port.number;
             match self.launch(identity, spec, port, cancel).await {
-                Err(failure) if left > 0 && failure.code == FailureCode::WorkFailed => {
-                    if TcpListener::bind((Ipv4Addr::LOCALHOST, spec.port)).is_ok() {
-                        return Err(failure);
-                    }
-                }
+                Err(failure) if left > 0 && was_taken(spec.port, &failure) => {}
                 other => return other,
             }
         }
@@ -165,5 +161,38 @@ impl Rollback for ProcessDriver {
             self.used(&before.identity, &spec).prune();
         }
         Ok(())
+    }
+}
+
+/// Whether the port is somebody else's, or was when the process asked for it: by now it may be free again. Runtimes say it in
+/// the words of the system (`strerror` of EADDRINUSE), or by its name.
+fn was_taken(port: u16, failure: &Failure) -> bool {
+    let said = failure.message.to_ascii_lowercase();
+    let told = ["address already in use", "eaddrinuse"].iter().any(|words| said.contains(words));
+    let taken = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
+    failure.code == FailureCode::WorkFailed && (told || taken())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_taken_for_a_moment_was_taken() {
+        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = held.local_addr().unwrap().port();
+        let failed = |code, text: &str| Failure::new(code, text);
+        assert!(was_taken(port, &failed(FailureCode::WorkFailed, "ended with exit code 1")));
+        assert!(!was_taken(port, &failed(FailureCode::Cancelled, "cancelled while it started")));
+        // That one is always free.
+        let port = 0;
+        for (text, want) in [
+            ("OSError: [Errno 98] Address already in use", true),
+            ("listen tcp 127.0.0.1:1: bind: address already in use", true),
+            ("Error: listen EADDRINUSE: 127.0.0.1:1", true),
+            ("ended with exit code 1", false),
+        ] {
+            assert_eq!(was_taken(port, &failed(FailureCode::WorkFailed, text)), want, "{text}");
+        }
     }
 }
