@@ -180,17 +180,7 @@ impl FakeDriver {
     fn enter(&self, kind: CallKind, context: &CallContext) -> Result<Behaviour, Failure> {
         let mut world = self.world();
         if self.keep_calls {
-            world.calls.push(Call {
-                kind,
-                resource: context.resource.clone(),
-                operation: context.operation.clone(),
-                claimant: context.claimant().to_owned(),
-                step: context.step.clone(),
-                attempt: context.attempt,
-                fence: context.fence,
-                key: context.idempotency_key.clone(),
-                lease_expire_time: context.lease_expire_time,
-            });
+            world.calls.push(Call::new(kind, context));
         }
         match world.presence {
             Presence::There => {}
@@ -204,8 +194,8 @@ impl FakeDriver {
             }
             *seen = context.fence;
         }
-        let key = (kind, context.step.clone());
-        Ok(world.scripts.get_mut(&key).and_then(VecDeque::pop_front).unwrap_or(Behaviour::Succeed))
+        let script = world.scripts.get_mut(&(kind, context.step.clone()));
+        Ok(script.and_then(VecDeque::pop_front).unwrap_or(Behaviour::Succeed))
     }
 
     async fn wait(

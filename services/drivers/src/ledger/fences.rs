@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{FENCES, Ledger, broken};
 
-/// The highest fence of each step of the operation (its claimant) that works on a resource, and the operations before it. A fence
-/// orders the claims of one step; operations on one resource follow each other, so that a call of an earlier one is
+/// The highest fence of each step of the operation (its claimant) that works on a resource, and the operations before it. A
+/// fence orders the claims of one step; operations on one resource follow each other, so that a call of an earlier one is
 /// late whatever its number.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Fences {

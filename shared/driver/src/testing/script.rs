@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::FailureCode;
+use crate::{CallContext, FailureCode};
 
 /// What one call of a scripted step does. A step without a script (left) succeeds.
 #[derive(Debug, Clone)]
@@ -98,4 +98,20 @@ pub struct Call {
     pub key: String,
     /// Until when the claim was said to hold.
     pub lease_expire_time: Option<time::OffsetDateTime>,
+}
+
+impl Call {
+    pub(super) fn new(kind: CallKind, context: &CallContext) -> Self {
+        Self {
+            kind,
+            resource: context.resource.clone(),
+            operation: context.operation.clone(),
+            claimant: context.claimant().to_owned(),
+            step: context.step.clone(),
+            attempt: context.attempt,
+            fence: context.fence,
+            key: context.idempotency_key.clone(),
+            lease_expire_time: context.lease_expire_time,
+        }
+    }
 }
