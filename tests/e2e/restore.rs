@@ -137,7 +137,7 @@ fn ends_at_once(site: &Site, system: &System) -> Result<()> {
 }
 
 /// What `pavior doctor` finds of the areas that have to do with a restore; `admin` is where the process should answer.
-fn diagnosed(site: &Site, admin: &str, server: &str) -> Result<Vec<Value>> {
+pub(crate) fn diagnosed(site: &Site, admin: &str, server: &str) -> Result<Vec<Value>> {
     let url = format!("http://{admin}");
     let mut command = site.command(&["-o", "json", "doctor", "--admin", &url, "--server", server])?;
     let output = command.env("PAVIOR_TOKEN", site.token(DEV_OPERATOR)?).output()?;

@@ -1,13 +1,15 @@
-//! A restoration that breaks off, and is run again.
+//! A restoration that breaks off, and is run again; and one to when a name was another's.
 
 use anyhow::{Context as _, Result, ensure};
+use pavior::cli::progress;
+use pavior_proto::pavior::provisioning::v1::{DeleteProjectRequest, RepairProjectRequest};
 use pavior_store::StoreError;
 use pavior_testkit::db::TestDb;
 use sea_orm::ConnectionTrait as _;
 use serde_json::Value;
 
-use crate::restore::{goes_on, queue_again, stands};
-use crate::site::Site;
+use crate::restore::{diagnosed, goes_on, queue_again, stands};
+use crate::site::{Site, small_project};
 
 async fn execute(database: &TestDb, statements: Vec<String>) -> Result<()> {
     let store = database.connect().await;
@@ -86,4 +88,45 @@ async fn restoration_that_broke_off_goes_on_on_sqlite() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn restoration_that_broke_off_goes_on_on_postgres() -> Result<()> {
     goes_on_after_it_broke_off(true).await
+}
+
+/// In the life that is lost a project was deleted, and another was made under its name: what that one has is not given to the
+/// project that is there again, nor taken down with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_project_of_the_name_has_is_not_handed_over() -> Result<()> {
+    const NAME: &str = "organizations/acme/projects/project-0";
+    let mut site = Site::new(false).await?.context("SQLite")?;
+    let copy = site.databases.get("provisioning").context("a database")?.copy().await;
+    let system = site.start().await?;
+    let alice = site.person(&system, "alice")?;
+    let delete = || DeleteProjectRequest { name: NAME.to_owned(), force: true, ..Default::default() };
+    let deleted = alice.projects().delete_project(delete()).await?.into_inner();
+    progress::conclude(&alice.finish(&deleted).await?)?;
+    let made = alice.projects().create_project(small_project(&alice, "project-0")?).await?.into_inner();
+    progress::conclude(&alice.finish(&made).await?)?;
+    let theirs = site.file("platform/repositories/acme/project-0.git/theirs");
+    std::fs::write(&theirs, "")?;
+    system.stop().await?;
+    site.databases.insert("provisioning", copy);
+    let (output, _) = site.restore(&[])?;
+    ensure!(output.status.success(), "{output:?}");
+
+    let system = site.start().await?;
+    let findings = diagnosed(&site, &system.admin().to_string(), &system.server())?;
+    let found = |what: &[&str]| {
+        findings.iter().any(|found| what.iter().all(|part| found["what"].to_string().contains(part)))
+    };
+    ensure!(found(&["git", "acme/project-0@", "nobody declares it"]), "{findings:#?}");
+    ensure!(found(&["project-0/resources/repository", "is gone"]), "{findings:#?}");
+    let alice = site.person(&system, "alice")?;
+    let repair = RepairProjectRequest { name: NAME.to_owned(), ..Default::default() };
+    let repaired = alice.projects().repair_project(repair).await?.into_inner();
+    let repaired = format!("{:?}", progress::conclude(&alice.finish(&repaired).await?));
+    ensure!(repaired.contains("is left of a resource that is not recorded any more"), "{repaired}");
+    ensure!(theirs.exists());
+    let deleted = alice.projects().delete_project(delete()).await?.into_inner();
+    progress::conclude(&alice.finish(&deleted).await?)?;
+    ensure!(theirs.exists(), "what another project had was taken down");
+    system.stop().await?;
+    site.verify().await
 }

@@ -63,7 +63,7 @@ impl Opener {
 /// changes nothing.
 pub(crate) async fn check_crashed(config: &DatabaseConfig, database: &Path) -> Result<(), StoreError> {
     // Where a link leads, SQLite has its other files beside that.
-    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let real = where_it_leads(database);
     let size = |file: &Path| std::fs::metadata(file).map_or(0, |file| file.len());
     let mut left = real.clone().into_os_string();
     left.push("-wal");
@@ -86,6 +86,18 @@ pub(crate) async fn check_crashed(config: &DatabaseConfig, database: &Path) -> R
             None => Err(connect_error(error).into()),
         },
     }
+}
+
+/// Where the file is, or would be made.
+fn where_it_leads(database: &Path) -> PathBuf {
+    /// As many links as Linux follows.
+    const LINKS: usize = 40;
+    let mut at = database.to_owned();
+    for _ in 0..LINKS {
+        let Ok(to) = std::fs::read_link(&at) else { break };
+        at = at.parent().unwrap_or(Path::new("")).join(to);
+    }
+    std::fs::canonicalize(&at).unwrap_or(at)
 }
 
 /// The first thing that SQLite finds wrong with a file; `ok` where it finds none.

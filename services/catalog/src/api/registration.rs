@@ -44,8 +44,9 @@ impl RegistrationService for Api {
             key,
             operation_id: _,
             declaration_digest: declaration,
+            create,
         } = request;
-        let command = Register { id, fields, resource, key, declaration };
+        let command = Register { id, fields, resource, key, declaration, create };
         respond(self.app.register_entity(&context, encode_entity, command).await)
     }
 
@@ -57,8 +58,8 @@ impl RegistrationService for Api {
         let action = registration_pb::UnregisterEntityRequest::ACTION;
         let named = name::<EntityFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
         let context = ChangeContext::of(&permit, &request).within(&request.operation_id)?;
-        let (kind, resource) = (named.parent, request.resource);
-        let command = Unregister { kind, id: named.id, resource };
+        let (kind, resource, uid) = (named.parent, request.resource, request.uid);
+        let command = Unregister { kind, id: named.id, resource, uid };
         respond(self.app.unregister_entity(&context, command).await)
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Register {
     pub(crate) resource: String,
     pub(crate) key: String,
     pub(crate) declaration: String,
+    /// One that was made with another key is not taken over.
+    pub(crate) create: bool,
 }
 
 /// The entity of a resource, as it was registered last.
@@ -43,6 +45,8 @@ pub(crate) struct Unregister {
     pub(crate) kind: String,
     pub(crate) id: String,
     pub(crate) resource: String,
+    /// The uid of the very one that is meant; empty where it is not known.
+    pub(crate) uid: String,
 }
 
 impl App {
@@ -105,8 +109,13 @@ fn is_of(entity: &Stored<EntityFields>, resource: &str) -> bool {
     entity.fields.managed_by() == Some(resource)
 }
 
+/// Whether it was made by the calls with this key.
+fn made_with(entity: &Stored<EntityFields>, key: &str) -> bool {
+    entity.fields.annotations.get(annotation::KEY).is_some_and(|made| made == key)
+}
+
 async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<EntityView>, Error> {
-    let Register { id, fields, resource, key, declaration } = command;
+    let Register { id, fields, resource, key, declaration, create } = command;
     let mut wanted = fields.clone();
     wanted.annotations.insert(annotation::RESOURCE.to_owned(), resource.clone());
     wanted.annotations.insert(annotation::KEY.to_owned(), key.clone());
@@ -115,7 +124,7 @@ async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<Entit
     }
     match work.find::<EntityFields>(&wanted.kind, id).await? {
         None => create_entity(work, &Create { id: id.clone(), fields: wanted }).await,
-        Some(there) if is_of(&there, resource) => {
+        Some(there) if is_of(&there, resource) && (!create || made_with(&there, key)) => {
             // Labels, tags, links and annotations that people added are kept.
             let merge = move |there: &Stored<EntityFields>| {
                 let mut annotations = there.fields.annotations.clone();
@@ -141,9 +150,10 @@ async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<Entit
 }
 
 async fn unregister(work: &Work<'_, App>, command: &Unregister) -> Result<Done<()>, Error> {
-    let Unregister { kind, id, resource } = command;
+    let Unregister { kind, id, resource, uid } = command;
     let there = work.find::<EntityFields>(kind, id).await?;
-    let Some(there) = there.filter(|there| is_of(there, resource)) else {
+    let meant = |there: &Stored<EntityFields>| uid.is_empty() || there.uid.to_string() == *uid;
+    let Some(there) = there.filter(|there| is_of(there, resource) && meant(there)) else {
         return Ok(Done::unchanged(()));
     };
     // Relations that entities of other owners declare to it stay, and are unresolved from now on.

@@ -23,6 +23,7 @@ pub(crate) fn register(id: &str, resource: &str, title: &str) -> registration_pb
         key: "k1".to_owned(),
         operation_id: OPERATION.to_owned(),
         declaration_digest: format!("declared as {title}"),
+        create: false,
     }
 }
 
@@ -35,10 +36,15 @@ impl World {
     }
 
     pub(crate) async fn unregister(&self, name: &str, resource: &str) {
+        self.unregister_one(name, resource, "").await;
+    }
+
+    async fn unregister_one(&self, name: &str, resource: &str, uid: &str) {
         let request = registration_pb::UnregisterEntityRequest {
             name: name.to_owned(),
             resource: resource.to_owned(),
             operation_id: OPERATION.to_owned(),
+            uid: uid.to_owned(),
         };
         self.provisioning
             .clone()
@@ -69,6 +75,15 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         let again = world.register(register("shop", RESOURCE, "Shop 2")).await.unwrap().into_inner();
         assert_eq!((again.uid, again.display_name.as_str()), (made.uid.clone(), "Shop 2"));
         assert_eq!(again.annotations["team/pager"], "on");
+        // Whoever makes the resource goes on with what it has made itself, and takes over nothing of an earlier one.
+        let creation = |key: &str| registration_pb::RegisterEntityRequest {
+            create: true,
+            key: key.to_owned(),
+            ..register("shop", RESOURCE, "Shop 2")
+        };
+        assert_eq!(world.register(creation("k1")).await.unwrap().into_inner().uid, made.uid);
+        let left = world.register(creation("k2")).await;
+        assert_problem(left, Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS", &[]);
         // Not those of others: of another resource, or of people.
         assert_problem(
             world.register(register("shop", "organizations/acme/projects/b/resources/x", "B")).await,
@@ -104,12 +119,13 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         world.client.catalog.clone().delete_entity(world.alice(gone)).await.unwrap();
         world.unregister(&own.name, RESOURCE).await;
         world.unregister(&made.name, "organizations/acme/projects/b/resources/x").await;
+        world.unregister_one(&made.name, RESOURCE, &own.uid).await;
         let get =
             |name: &str| world.alice(pb::GetEntityRequest { name: name.to_owned(), ..Default::default() });
         for name in [&own.name, &made.name] {
             world.client.catalog.clone().get_entity(get(name)).await.unwrap();
         }
-        world.unregister(&made.name, RESOURCE).await;
+        world.unregister_one(&made.name, RESOURCE, &made.uid).await;
         assert_problem(
             world.client.catalog.clone().get_entity(get(&made.name)).await,
             Code::NotFound,
@@ -215,6 +231,7 @@ async fn an_entity_of_another_owner_does_not_keep_a_project_from_going() {
                 name: made.name.clone(),
                 resource: RESOURCE.to_owned(),
                 operation_id: OPERATION.to_owned(),
+                uid: String::new(),
             };
             let (mut client, request) = (world.provisioning.clone(), world.by_provisioning(request));
             async move { client.registration.unregister_entity(request).await }

@@ -199,6 +199,7 @@ impl Git {
         branch: &str,
         files: Vec<SkeletonFile>,
         settings: &[(&str, String)],
+        mark: &(dyn Fn(&Path) -> std::io::Result<()> + Sync),
     ) -> Result<(), Failure> {
         let workshop = tempfile::tempdir_in(building).map_err(io("made"))?;
         let repository = workshop.path().join("repository.git");
@@ -226,6 +227,7 @@ impl Git {
             self.update_ref(&repository, RENDERED, &commit).await?;
             self.update_ref(&repository, &format!("refs/heads/{branch}"), &commit).await?;
         }
+        mark(&repository).map_err(io("made"))?;
         let parent = target.parent().unwrap_or(building);
         files::private_directory(parent).map_err(io("made"))?;
         std::fs::rename(&repository, target).map_err(io("moved"))?;

@@ -5,6 +5,7 @@ mod answer;
 mod build;
 mod http;
 mod push;
+mod repositories;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,70 +28,14 @@ use crate::config::{DriversConfig, GitConfig};
 use crate::files;
 use crate::inputs::{Declared, NAME, slug};
 use crate::ledger::{Ledger, LedgerEntry, Rollback};
-use crate::place::below;
 pub(crate) use build::Git;
 pub(crate) use http::router;
+pub(crate) use repositories::Repositories;
+use repositories::{bears, borne, identity, mark, name_in, own_name};
 
 const TYPE: &str = "git-repository";
 /// The setting of a repository that says which password opens it.
 const TOKEN: &str = "pavior.tokensha256";
-
-/// Where repositories are, shared with the pipeline driver and the router.
-#[derive(Debug, Clone)]
-pub(crate) struct Repositories {
-    root: PathBuf,
-    public_url: String,
-}
-
-impl Repositories {
-    pub(crate) fn new(config: &DriversConfig) -> Self {
-        let public_url = config.git.public_url.trim_end_matches('/').to_owned();
-        Self { root: config.data_dir.join("repositories"), public_url }
-    }
-
-    fn path(&self, organization: &str, name: &str) -> Result<PathBuf, Failure> {
-        let path = below(&self.root, &[organization, name], ".git");
-        path.filter(|_| is_name(organization) && is_name(name)).ok_or_else(|| {
-            let message = format!("`{organization}/{name}` is not the name of a repository");
-            Failure::new(FailureCode::InvalidArgument, message)
-        })
-    }
-
-    /// The directories of all repositories.
-    fn all(&self) -> std::io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in walkdir::WalkDir::new(&self.root).min_depth(2).max_depth(2) {
-            let entry = entry?;
-            if entry.file_type().is_dir() && entry.path().join("objects").is_dir() {
-                found.push(entry.into_path());
-            }
-        }
-        Ok(found)
-    }
-
-    fn url(&self, organization: &str, name: &str) -> String {
-        format!("{}/git/{organization}/{name}.git", self.public_url)
-    }
-
-    /// The directory of an organization's own repository, given by name, by path or by our own address.
-    pub(crate) fn local(&self, organization: &str, repository: &str) -> Option<PathBuf> {
-        let below = repository.strip_prefix(&format!("{}/git/", self.public_url)).map(str::to_owned);
-        let below = below.or_else(|| {
-            let path = Path::new(repository).strip_prefix(&self.root).ok()?;
-            Some(path.to_str()?.to_owned())
-        });
-        let below = below.unwrap_or_else(|| format!("{repository}.git"));
-        let (owner, name) = below.split_once('/')?;
-        let name = name.strip_suffix(".git")?;
-        let path = self.path(owner, name).ok()?;
-        (owner == organization && path.is_dir()).then_some(path)
-    }
-}
-
-/// Ids as `pavior_core::name` allows them: nothing that a path or a command line could take for something else.
-fn is_name(text: &str) -> bool {
-    pavior_core::id::validate_id(text).is_ok()
-}
 
 static INPUTS: Declared<Inputs> = Declared::new();
 
@@ -191,17 +136,21 @@ impl GitDriver {
         sink: &dyn Sink,
     ) -> Result<Success, Failure> {
         let _lock = self.ledger.lock(context).await?;
-        self.ledger.replay(context, &request.inputs)?;
+        let used = self.ledger.replay(context, &request.inputs)?.map(|used| used.identity);
         let inputs = INPUTS.read(&request.inputs)?;
         let name = Self::name(context, &inputs);
-        let identity = format!("{}/{name}", context.organization);
-        if let Some(prior) =
-            request.prior.as_ref().filter(|prior| !prior.identity.is_empty() && prior.identity != identity)
-        {
-            let message = format!("repository `{}` cannot become `{identity}` in place", prior.identity);
+        let prior = request.prior.as_ref().map(|prior| prior.identity.clone());
+        let prior = prior.filter(|identity| !identity.is_empty());
+        let identity = used
+            .or(prior)
+            .unwrap_or_else(|| identity(&context.organization, &name, &context.idempotency_key));
+        if name_in(&identity, &context.organization) != Some(&*name) {
+            let message = format!("repository `{identity}` cannot become `{name}` in place");
             return Err(Failure::new(FailureCode::Unsupported, message));
         }
         let path = self.repositories.path(&context.organization, &name)?;
+        // Two resources may want the same name.
+        let _name = self.ledger.hold(&path.to_string_lossy()).await;
         let existed = path.is_dir();
         self.may_take(context, &request, &identity, existed.then_some(&*path)).await?;
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
@@ -233,24 +182,27 @@ impl GitDriver {
         path: Option<&Path>,
     ) -> Result<(), Failure> {
         let conflict = |message: String| Err(Failure::new(FailureCode::Conflict, message));
+        let name = identity.split_once('@').map_or(identity, |(name, _)| name);
         let owner = self.ledger.owner(identity)?;
-        if owner.as_ref().is_some_and(|owner| owner.resource != context.resource) {
+        let Some(path) = path else { return Ok(()) };
+        let borne = borne(path).map_err(build::io("read"))?.unwrap_or_else(|| name.to_owned());
+        let of_another = |owner: &LedgerEntry| owner.resource != context.resource;
+        if self.ledger.owner(&borne)?.as_ref().is_some_and(of_another) {
             return conflict(format!(
-                "repository `{identity}` belongs to another resource; choose another `name`"
+                "repository `{name}` belongs to another resource; choose another `name`"
             ));
         }
-        let Some(path) = path else { return Ok(()) };
         let made_for = self.git.config(path, "pavior.resource").await?;
         if made_for.as_deref() != Some(context.resource.as_str()) {
             return conflict(format!(
-                "a repository `{identity}` that the platform did not make stands in the way"
+                "a repository `{name}` that the platform did not make stands in the way"
             ));
         }
         let begun = owner.is_some_and(|owner| owner.has_key(&context.idempotency_key));
-        if request.prior.is_none() && !begun {
+        if borne != identity || request.prior.is_none() && !begun {
             return conflict(format!(
-                "a repository `{identity}` is left of a resource that is not recorded any more: save what is in it and \
-                 remove it, or choose another `name`"
+                "a repository `{name}` (`{borne}`) is left of a resource that is not recorded any more: save what is in it \
+                 and remove it, or choose another `name`"
             ));
         }
         Ok(())
@@ -288,7 +240,9 @@ impl GitDriver {
             (TOKEN, self.token(entry)),
         ];
         let building = self.repositories.root.join(".building");
-        self.git.create(&building, path, &inputs.default_branch, files, &settings).await
+        let identity = entry.identity.clone();
+        let mark = move |repository: &Path| mark(repository, &identity);
+        self.git.create(&building, path, &inputs.default_branch, files, &settings, &mark).await
     }
 
     /// Renders skeleton and files off the async threads: both are the user's text and cost what fuel allows.
@@ -328,6 +282,9 @@ impl GitDriver {
         let _lock = self.ledger.lock(context).await?;
         let Some(found) = self.ledger.find(context, &request.lookup)? else { return Ok(Success::default()) };
         let Some(entry) = self.ledger.entry(context, &found.identity)? else { return Ok(Success::default()) };
+        let path =
+            own_name(&entry).map(|name| self.repositories.path(&entry.organization, name)).transpose()?;
+        let _name = self.ledger.hold(&path.unwrap_or_default().to_string_lossy()).await;
         self.remove(&entry).await?;
         self.ledger.forget(&entry)?;
         Ok(Success::default())
@@ -342,7 +299,7 @@ impl GitDriver {
         let Some(entry) = self.ledger.entry(context, &found.identity)? else {
             return Ok(Observation::Absent);
         };
-        let exists = exists(&self.repositories, &entry);
+        let exists = self.repositories.has(&entry);
         let seen = match (exists, entry.ready) {
             (true, true) => Observation::Found(Found::from(self.success(&entry).await?)),
             // The rename is the moment of creation: before it there is nothing.
@@ -367,24 +324,21 @@ impl Rollback for GitDriver {
     async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
         let Some(name) = own_name(entry) else { return Ok(()) };
         let path = self.repositories.path(&entry.organization, name)?;
-        let grave = self.repositories.root.join(".building").join(format!("{name}-gone"));
+        if path.is_dir() && !bears(&path, &entry.identity) {
+            // Another has the name by now.
+            return Ok(());
+        }
+        let grave = self
+            .repositories
+            .root
+            .join(".building")
+            .join(format!("{}-gone", sha256_hex(entry.identity.as_bytes())));
         build::remove(&path, &grave).map_err(build::io("removed"))
     }
 
     async fn restore(&self, _before: &LedgerEntry) -> Result<(), Failure> {
         Ok(())
     }
-}
-
-/// The repository's name: the identity behind the organization.
-fn own_name(entry: &LedgerEntry) -> Option<&str> {
-    let name = entry.identity.strip_prefix(&entry.organization)?.strip_prefix('/')?;
-    is_name(name).then_some(name)
-}
-
-fn exists(repositories: &Repositories, entry: &LedgerEntry) -> bool {
-    let path = own_name(entry).map(|name| repositories.path(&entry.organization, name));
-    path.is_some_and(|path| path.is_ok_and(|path| path.is_dir()))
 }
 
 /// A skeleton's directory strictly below one of the roots, links followed.
@@ -477,7 +431,7 @@ impl Driver for GitDriver {
 
     async fn list(&self, request: ListRequest) -> Result<ListResponse, Failure> {
         let repositories = self.repositories.clone();
-        self.ledger.list(request, move |entry| exists(&repositories, entry)).await
+        self.ledger.list(request, move |entry| repositories.has(entry)).await
     }
 
     async fn reconcile(&self, _declared: &BTreeSet<String>) {

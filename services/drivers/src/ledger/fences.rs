@@ -38,11 +38,14 @@ impl Fences {
         Self { lost: Some(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)), ..Self::default() }
     }
 
-    /// Whether what was seen last began after an operation that says that it is the one it was. Of what is lost since a
+    /// Whether anything that was seen began after an operation that says that it is the one it was. Of what is lost since a
     /// restore of the engine's database, the drivers may never have heard.
     fn begun_after(&self, context: &CallContext) -> bool {
-        let says_so = context.claimant == context.operation && self.operation != context.operation;
-        says_so && begun(&self.operation).zip(begun(&context.operation)).is_some_and(|(seen, own)| seen > own)
+        let Some(own) = begun(&context.operation).filter(|_| context.claimant == context.operation) else {
+            return false;
+        };
+        let mut seen = self.superseded.iter().chain([&self.operation]);
+        self.operation != context.operation && seen.any(|seen| begun(seen).is_some_and(|seen| seen > own))
     }
 
     /// Whether the file has to be written.
@@ -199,6 +202,11 @@ mod tests {
             );
         }
         drop(ledger.lock(&seen).await.unwrap());
+        // What began before it and came after that does not hide it.
+        let mut waited = call("r", "orphan");
+        waited.operation = id(500);
+        drop(ledger.lock(&waited).await.unwrap());
+        assert_eq!(ledger.lock(&parked).await.err().map(|failure| failure.code), Some(FailureCode::Fenced));
         // One that was accepted before, and waited, is none that was parked.
         parked.claimant.clear();
         drop(ledger.lock(&parked).await.unwrap());

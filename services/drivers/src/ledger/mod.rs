@@ -226,17 +226,24 @@ impl Ledger {
         }
     }
 
+    /// Waits until nobody else holds a name.
+    pub(crate) async fn hold(&self, name: &str) -> OwnedMutexGuard<()> {
+        self.lock_of(name).lock_owned().await
+    }
+
+    fn lock_of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(name.to_owned()).or_default())
+    }
+
     /// Waits for the resource, and refuses a caller whose claim is lost or who was told to stop.
     pub(crate) async fn lock(&self, context: &CallContext) -> Result<ResourceLock, Failure> {
         let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled before it began");
         if context.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        let lock = {
-            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(context.resource.clone()).or_default())
-        };
+        let lock = self.lock_of(&context.resource);
         let guard = tokio::select! {
             guard = lock.lock_owned() => guard,
             () = context.cancel.cancelled() => return Err(cancelled()),

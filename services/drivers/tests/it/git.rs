@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use pavior_driver::{ExposeSecret, FailureCode, PinRequest, Push, RefUpdate};
+use pavior_driver::{ExposeSecret, FailureCode, Lookup, Observation, PinRequest, Push, RefUpdate, Success};
 use serde_json::json;
 
 use crate::world::{World, alive, context, success, wait_for};
@@ -208,13 +208,69 @@ async fn what_is_left_of_a_resource_is_not_taken_over_by_one_of_the_same_name() 
     assert_eq!((failure.code, failure.partial.is_some()), (FailureCode::Conflict, false));
     assert_eq!(
         failure.message,
-        "a repository `acme/hello` is left of a resource that is not recorded any more: save what is in it and \
-         remove it, or choose another `name`"
+        format!(
+            "a repository `acme/hello` (`{}`) is left of a resource that is not recorded any more: save what is in it and \
+             remove it, or choose another `name`",
+            made.identity
+        )
     );
     assert_eq!(must(Path::new(&path), &["rev-parse", "main"]).await, before);
     // Whoever has it recorded changes it as before.
     let call = context(resource, "hello/2");
-    success(world.apply_over("git", "git-repository", &call, inputs, Some(&made), &[]).await);
+    let changed = success(world.apply_over("git", "git-repository", &call, inputs, Some(&made), &[]).await);
+    assert_eq!(changed.identity, made.identity);
+}
+
+/// A database was set back to when another project had the name: what that project is recorded with is gone, and what is
+/// there under the name is not its.
+#[tokio::test]
+async fn what_has_the_name_of_something_that_is_gone_is_not_that() {
+    let world = World::new().await;
+    let former = world.repository("hello", &[("a", "1")]).await;
+    let resource = "organizations/acme/projects/hello/resources/repo";
+    let by = |success: &Success| Lookup::Identity(success.identity.clone());
+    let remove = context(resource, "hello/gone");
+    world.destroy("git", "git-repository", &remove, &former.identity).await;
+    let inputs = json!({"files": {"a": "2"}});
+    let later = success(
+        world.apply("git", "git-repository", &context(resource, "hello/anew/1"), inputs.clone()).await,
+    );
+    assert_ne!(later.identity, former.identity);
+    let call = context(resource, "hello/3");
+    let seen = world.observe("git", "git-repository", &call, by(&former)).await;
+    assert!(matches!(seen, Observation::Absent), "{seen:?}");
+    let outcome = world.apply_over("git", "git-repository", &call, inputs, Some(&former), &[]).await;
+    assert_eq!(outcome.failure().unwrap().code, FailureCode::Conflict);
+    world.destroy("git", "git-repository", &context(resource, "hello/4"), &former.identity).await;
+    let seen = world.observe("git", "git-repository", &call, by(&later)).await;
+    assert!(matches!(seen, Observation::Found(_)), "{seen:?}");
+    assert_eq!(must(Path::new(&world.repository_path(&later)), &["show", "main:a"]).await, "2");
+}
+
+/// Before repositories had identities of their own they were known by their names.
+#[tokio::test]
+async fn a_repository_from_before_there_were_identities_is_known_by_its_name() {
+    let world = World::new().await;
+    let made = world.repository("hello", &[("a", "1")]).await;
+    let path = world.repository_path(&made);
+    std::fs::remove_file(path.join("pavior-identity")).unwrap();
+    let things = world.data.join("drivers/git/things");
+    let record = std::fs::read_dir(&things).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&record).unwrap().replace(&made.identity, "acme/hello");
+    std::fs::remove_file(record).unwrap();
+    let name = format!("{}.json", pavior_core::digest::sha256_hex(b"acme/hello"));
+    std::fs::write(things.join(name), text).unwrap();
+    let world = world.again(|_| {}).await;
+    let known = Success { identity: "acme/hello".to_owned(), ..made };
+    let resource = "organizations/acme/projects/hello/resources/repo";
+    let by = || Lookup::Identity(known.identity.clone());
+    let seen = world.observe("git", "git-repository", &context(resource, "look"), by()).await;
+    assert!(matches!(seen, Observation::Found(_)), "{seen:?}");
+    let call = context(resource, "hello/2");
+    let inputs = json!({"files": {"a": "2"}});
+    success(world.apply_over("git", "git-repository", &call, inputs, Some(&known), &[]).await);
+    world.destroy("git", "git-repository", &context(resource, "hello/3"), &known.identity).await;
+    assert!(!path.exists());
 }
 
 #[tokio::test]

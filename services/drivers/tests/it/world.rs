@@ -176,7 +176,8 @@ impl World {
 
     /// The directory of a repository, which nobody is told.
     pub(crate) fn repository_path(&self, made: &Success) -> PathBuf {
-        self.data.join("repositories").join(format!("{}.git", made.identity))
+        let name = made.outputs["name"].as_str().unwrap();
+        self.data.join("repositories").join(format!("{name}.git"))
     }
 }
 

@@ -69,6 +69,7 @@ impl EntityDriver {
             key: context.idempotency_key.clone(),
             operation_id: context.operation.clone(),
             declaration_digest: request.declaration_digest.clone(),
+            create: request.prior.is_none(),
         };
         let name = format!("{parent}/entities/{id}");
         // So that an undo knows what to look for, even when nobody ever hears what became of the call.
@@ -109,7 +110,8 @@ fn success(entity: &catalog::Entity) -> Success {
     Success {
         identity: entity.name.clone(),
         outputs: json!({ "name": entity.name, "uid": entity.uid }),
-        state: Value::Null,
+        // So that one which is made later under the name is not taken down in its place.
+        state: json!({ "uid": entity.uid }),
         ..Success::default()
     }
 }
@@ -218,8 +220,9 @@ impl Driver for EntityDriver {
             // The call never came as far as to ask for one.
             return Outcome::Succeeded(Success::default());
         }
-        // One that was taken over by somebody else is not ours to delete: the catalog leaves it alone.
-        match self.peers.unregister_entity(&permit, &name, context).await {
+        // One that was taken over by somebody else, or made anew since, is not ours to delete: the catalog leaves it alone.
+        let uid = text(&request.state, "uid");
+        match self.peers.unregister_entity(&permit, &name, uid, context).await {
             Ok(()) => Outcome::Succeeded(Success::default()),
             // Others need it, so that nothing was done.
             Err((Code::FailedPrecondition, message)) => failure((Code::Aborted, message)).into(),

@@ -198,15 +198,17 @@ impl Peers {
         }
     }
 
-    /// Deletes the entity of a resource; one that does not exist is no error.
+    /// Deletes the entity of a resource, the one of this uid where it is known; one that does not exist is no error.
     pub(crate) async fn unregister_entity(
         &self,
         permit: &Permit,
         name: &str,
+        uid: String,
         context: &CallContext,
     ) -> std::result::Result<(), (Code, String)> {
         let message = registration_pb::UnregisterEntityRequest {
             name: name.to_owned(),
+            uid,
             resource: context.resource.clone(),
             operation_id: context.operation.clone(),
         };

@@ -135,6 +135,9 @@ pub struct Failure {
     pub details: BTreeMap<String, String>,
 }
 
+/// The detail that keeps what a failure said before something else held its operation up.
+const BEFORE: &str = "before";
+
 form!(Failure { reason, step, code, message; omit details });
 
 impl Failure {
@@ -161,6 +164,22 @@ impl Failure {
             _ => FailureCode::None,
         };
         Self::new(reason, code, message)
+    }
+
+    /// The same while something else keeps the operation from going on: what is to blame stays, and what it said is kept
+    /// for when it goes on.
+    #[must_use]
+    pub fn held_up(mut self, by: &str) -> Self {
+        let before = self.details.entry(BEFORE.to_owned()).or_insert(self.message);
+        self.message = if before.is_empty() { by.to_owned() } else { format!("{by}; before that: {before}") };
+        self
+    }
+
+    /// Nothing keeps the operation from going on any more.
+    pub fn go_on(&mut self) {
+        if let Some(before) = self.details.remove(BEFORE) {
+            self.message = before;
+        }
     }
 
     /// The code and the reason that callers and the audit trail are told, whether or not the operation is stuck.

@@ -167,3 +167,32 @@ async fn what_was_stuck_in_the_copy_can_be_given_up() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_undo_goes_on_and_ends_as_what_went_wrong_first() {
+    both(|db| async {
+        let world = World::new(db).await;
+        let gate = Arc::new(Semaphore::new(0));
+        let refusal = Behaviour::Fail { retryable: false, message: "no".to_owned() };
+        world.driver.script(CallKind::Apply, "b", [refusal]);
+        world.driver.script(CallKind::Destroy, "a", [Behaviour::Gate(gate.clone())]);
+        let id = world.start(graph(&[("a", &[]), ("b", &["a"])])).await;
+        pavior_testkit::wait_for("the undo to be under way", LIMIT, async || {
+            let view = world.view(id).await;
+            if shown(&view).iter().any(|step| step.contains("UNDOING")) { Ok(()) } else { Err(shown(&view)) }
+        })
+        .await;
+        let first = world.view(id).await.op.error.unwrap();
+        assert!(world.db.park_unscoped(id, &restorer()).await.unwrap());
+        gate.add_permits(1);
+        let error = world.view(id).await.op.error.unwrap();
+        assert_eq!((error.reason, error.code, &error.step), (first.reason, first.code, &first.step));
+        assert!(error.message.contains("while this was being undone"), "{}", error.message);
+        assert!(error.message.ends_with(&format!("; before that: {}", first.message)), "{}", error.message);
+        let view = take_up(&world, id).await;
+        assert_eq!(view.op.state.as_str(), "COMPENSATED", "{:?} {:?}", view.op.error, shown(&view));
+        assert_eq!(view.op.error.unwrap(), first);
+        assert_eq!(world.driver.live().len(), 0);
+    })
+    .await;
+}

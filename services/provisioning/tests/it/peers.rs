@@ -223,7 +223,11 @@ impl State {
         let of = ("pavior.dev/resource".to_owned(), request.resource);
         let key = ("pavior.dev/key".to_owned(), request.key);
         let declared = ("pavior.dev/declaration".to_owned(), request.declaration_digest);
-        if self.entities.get(&name).is_some_and(|there| there.annotations.get(&of.0) != Some(&of.1)) {
+        let foreign = |there: &catalog::Entity| {
+            let differs = |(name, text): &(String, String)| there.annotations.get(name) != Some(text);
+            differs(&of) || request.create && differs(&key)
+        };
+        if self.entities.get(&name).is_some_and(foreign) {
             return Err(Status::already_exists("there is one"));
         }
         let annotations = [of, key, declared].into();
@@ -237,7 +241,13 @@ impl State {
         if self.entities_needed {
             return Err(Status::failed_precondition("it is needed by others"));
         }
-        self.entities.remove(&request.name);
+        if self
+            .entities
+            .get(&request.name)
+            .is_some_and(|there| request.uid.is_empty() || there.uid == request.uid)
+        {
+            self.entities.remove(&request.name);
+        }
         Ok(())
     }
 

@@ -236,6 +236,13 @@ async fn a_file_with_the_changes_of_another_is_refused_and_left_as_it_is() {
         matches!(&error, StoreError::Damaged { found, .. } if found == "the file is missing"),
         "{error:?}"
     );
+    // Nor where a link leads to it.
+    std::os::unix::fs::symlink("old.db", at("link.db")).unwrap();
+    let error = Store::connect(&config("link.db"), "test").await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Damaged { found, .. } if found == "the file is missing"),
+        "{error:?}"
+    );
     assert_eq!((std::fs::read(at("old.db-wal")).unwrap(), at("old.db").exists()), (log, false));
     std::fs::rename(at("elsewhere.db"), at("old.db")).unwrap();
     for name in ["old.db-wal", "old.db-shm"] {

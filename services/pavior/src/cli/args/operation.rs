@@ -30,8 +30,9 @@ pub enum OpCommand {
     },
     /// Stops an operation and undoes what it made. What a restore has held up is given up: everything stays as it is.
     Cancel(OperationArg),
-    /// Takes up an operation that is stuck where it stands: of what had failed, the undo goes on; a deletion goes on, and so
-    /// does what a restore has held up, over what is there by now.
+    /// Takes up an operation that is stuck where it stands: of what had failed, and of what a restore has held
+    /// up while it was undone, the undo goes on; a deletion goes on, and so does everything else that a restore has held up,
+    /// over what is there by now.
     Retry {
         #[command(flatten)]
         operation: OperationArg,

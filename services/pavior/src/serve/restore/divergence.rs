@@ -59,7 +59,11 @@ impl Divergence {
             true => first_clash(name, store, &position, last, records).await.with_context(failed)?,
             false => None,
         };
-        let shared = clash.map_or(position.last, |seq| position.last.min(seq - 1));
+        let told = match apart.how {
+            Difference::Diverged { seq, .. } => Some(seq),
+            _ => None,
+        };
+        let shared = clash.or(told).map_or(position.last, |seq| position.last.min(seq - 1));
         if let Difference::Behind { last, .. } = &mut apart.how {
             *last = shared;
         }
@@ -89,8 +93,10 @@ impl Divergence {
                 "the database of {role} was lost: its changes up to epoch {recorded} are recorded and undone"
             ),
             Difference::OlderEpoch { epoch: Some(epoch), recorded } => format!(
-                "the database of {role} was set back to epoch {epoch}: its changes after it, up to epoch {recorded}, are \
-                 recorded and undone"
+                "the database of {role} was set back to change {} of epoch {epoch}: its changes after it, up to epoch \
+                 {recorded}, are recorded and undone, and those up to it are in force, also where an earlier restoration \
+                 recorded them as undone",
+                self.shared
             ),
             Difference::LogBehind { epoch, delivered, recorded } => format!(
                 "the audit database was set back: the records {} to {delivered} of {role}, epoch {epoch}, are missing",
@@ -136,7 +142,11 @@ impl Divergence {
                 json!({ "database": database, "epoch": epoch, "undoneFrom": last + 1, "undoneTo": recorded })
             }
             Difference::OlderEpoch { epoch, recorded } => {
-                json!({ "database": database, "epoch": epoch, "undoneUpToEpoch": recorded })
+                let mut gap = json!({ "database": database, "epoch": epoch, "undoneUpToEpoch": recorded });
+                if epoch.is_some() {
+                    gap["inForceTo"] = self.shared.into();
+                }
+                gap
             }
             Difference::LogBehind { epoch, delivered, recorded } => json!({
                 "database": "audit", "service": database, "epoch": epoch, "missingFrom": recorded + 1,
@@ -253,6 +263,11 @@ mod tests {
         assert_eq!((&acme[0].1["undone"], &acme[1].1["undoneTo"]), (&Value::Null, &json!(9)));
         assert!(!format!("{acme:?}").contains("globex"), "{acme:?}");
         assert_eq!(found.records(INSTALLATION).len(), 3);
+        // What an earlier restoration has recorded as undone may be in force again.
+        let older = Difference::OlderEpoch { epoch: Some(5), recorded: 7 }.of("policy");
+        let found = Divergence { apart: older, ..found };
+        assert!(found.summary().contains("was set back to change 3 of epoch 5"), "{}", found.summary());
+        assert_eq!(found.detail()["inForceTo"], 3);
     }
 
     /// The longest names that a record may have, of as many resources as are named, with more than can be done to one.

@@ -98,10 +98,21 @@ fn park(aggregate: &mut Aggregate, anew: Uuid) -> Result<bool> {
         return Ok(false);
     }
     aggregate.op.parked = Some(anew);
-    let message = "the database was set back to an older copy while this was under way: retry goes on with it, over what is \
-                   there by now; cancel gives it up and leaves everything as it is";
+    let message = match aggregate.goes_forward() {
+        true => {
+            "the database was set back to an older copy while this was under way: retry goes on with it, over what is \
+             there by now; cancel gives it up and leaves everything as it is"
+        }
+        false => {
+            "the database was set back to an older copy while this was being undone: retry goes on with that, and takes \
+             down what is left of it; cancel gives it up and leaves everything as it is"
+        }
+    };
     let failure = StepFailure { code: FailureCode::Restored, message: message.to_owned() };
-    aggregate.op.error = Some(Typed(held_up(aggregate.op.error.take(), message)));
+    aggregate.op.error = Some(Typed(match aggregate.op.error.take() {
+        Some(Typed(before)) => before.held_up(message),
+        None => Failure::new(FailureReason::OperationStuck, FailureCode::Restored, message),
+    }));
     if aggregate.op.state == OperationState::Stuck {
         return Ok(true);
     }
@@ -116,12 +127,4 @@ fn park(aggregate: &mut Aggregate, anew: Uuid) -> Result<bool> {
     }
     aggregate.operation(OperationEvent::Park)?;
     Ok(true)
-}
-
-/// Why it does not go on, with what had gone wrong before.
-fn held_up(before: Option<Typed<Failure>>, message: &str) -> Failure {
-    let before = before.map(|Typed(before)| before.message).filter(|before| !before.is_empty());
-    let message =
-        before.map_or_else(|| message.to_owned(), |before| format!("{message}; before that: {before}"));
-    Failure::new(FailureReason::OperationStuck, FailureCode::Restored, message)
 }

@@ -141,6 +141,8 @@ fn take_up(aggregate: &mut Aggregate, deadline_micros: i64) -> Result<Vec<String
         aggregate.op.error = None;
         aggregate.op.cancel_requested = false;
         aggregate.op.canceller = String::new();
+    } else if let Some(Typed(failure)) = &mut aggregate.op.error {
+        failure.go_on();
     }
     let (now, mut runs) = (aggregate.clock, Vec::new());
     for index in 0..aggregate.steps.len() {
