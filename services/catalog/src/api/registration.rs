@@ -45,8 +45,9 @@ impl RegistrationService for Api {
             operation_id: _,
             declaration_digest: declaration,
             create,
+            uid,
         } = request;
-        let command = Register { id, fields, resource, key, declaration, create };
+        let command = Register { id, fields, resource, key, declaration, create, uid };
         respond(self.app.register_entity(&context, encode_entity, command).await)
     }
 
@@ -58,8 +59,9 @@ impl RegistrationService for Api {
         let action = registration_pb::UnregisterEntityRequest::ACTION;
         let named = name::<EntityFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
         let context = ChangeContext::of(&permit, &request).within(&request.operation_id)?;
-        let (kind, resource, uid) = (named.parent, request.resource, request.uid);
-        let command = Unregister { kind, id: named.id, resource, uid };
+        let registration_pb::UnregisterEntityRequest { name: _, resource, operation_id: _, uid, key } =
+            request;
+        let command = Unregister { kind: named.parent, id: named.id, resource, uid, key };
         respond(self.app.unregister_entity(&context, command).await)
     }
 
@@ -93,6 +95,6 @@ impl RegistrationService for Api {
 }
 
 fn registered(entity: Registered) -> registration_pb::RegisteredEntity {
-    let Registered { name, resource, key, declaration: declaration_digest } = entity;
-    registration_pb::RegisteredEntity { name, resource, key, declaration_digest }
+    let Registered { name, uid, resource, key, declaration: declaration_digest } = entity;
+    registration_pb::RegisteredEntity { name, resource, key, declaration_digest, uid }
 }

@@ -28,12 +28,15 @@ pub(crate) struct Register {
     pub(crate) declaration: String,
     /// One that was made with another key is not taken over.
     pub(crate) create: bool,
+    /// The uid of the very one that is brought up to date; empty where it is not known.
+    pub(crate) uid: String,
 }
 
 /// The entity of a resource, as it was registered last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
     pub(crate) name: String,
+    pub(crate) uid: String,
     pub(crate) resource: String,
     pub(crate) key: String,
     pub(crate) declaration: String,
@@ -47,6 +50,8 @@ pub(crate) struct Unregister {
     pub(crate) resource: String,
     /// The uid of the very one that is meant; empty where it is not known.
     pub(crate) uid: String,
+    /// The key that it was made with; empty for whatever key.
+    pub(crate) key: String,
 }
 
 impl App {
@@ -92,10 +97,11 @@ impl App {
     /// A part of the entities of resources, those of all organizations, in order of their names.
     pub(crate) async fn registered(&self, after: &str, limit: u64) -> Result<Vec<Registered>, Error> {
         let found = self.read().managed_unscoped(after, limit).await?;
-        let registered = found.into_iter().map(|(name, annotations)| {
+        let registered = found.into_iter().map(|(name, uid, annotations)| {
             let annotation = |key| annotations.get(key).cloned().unwrap_or_default();
             Registered {
                 name,
+                uid: uid.to_string(),
                 resource: annotation(annotation::RESOURCE),
                 key: annotation(annotation::KEY),
                 declaration: annotation(annotation::DECLARATION),
@@ -114,8 +120,13 @@ fn made_with(entity: &Stored<EntityFields>, key: &str) -> bool {
     entity.fields.annotations.get(annotation::KEY).is_some_and(|made| made == key)
 }
 
+/// Whether it is the one of this uid, where that is known.
+fn is_one(entity: &Stored<EntityFields>, uid: &str) -> bool {
+    uid.is_empty() || entity.uid.to_string() == uid
+}
+
 async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<EntityView>, Error> {
-    let Register { id, fields, resource, key, declaration, create } = command;
+    let Register { id, fields, resource, key, declaration, create, uid } = command;
     let mut wanted = fields.clone();
     wanted.annotations.insert(annotation::RESOURCE.to_owned(), resource.clone());
     wanted.annotations.insert(annotation::KEY.to_owned(), key.clone());
@@ -124,7 +135,11 @@ async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<Entit
     }
     match work.find::<EntityFields>(&wanted.kind, id).await? {
         None => create_entity(work, &Create { id: id.clone(), fields: wanted }).await,
-        Some(there) if is_of(&there, resource) && (!create || made_with(&there, key)) => {
+        Some(there)
+            if is_of(&there, resource) && (made_with(&there, key) || !create && is_one(&there, uid)) =>
+        {
+            // That of the call that made it stays.
+            wanted.annotations.remove(annotation::KEY);
             // Labels, tags, links and annotations that people added are kept.
             let merge = move |there: &Stored<EntityFields>| {
                 let mut annotations = there.fields.annotations.clone();
@@ -150,10 +165,12 @@ async fn register(work: &Work<'_, App>, command: &Register) -> Result<Done<Entit
 }
 
 async fn unregister(work: &Work<'_, App>, command: &Unregister) -> Result<Done<()>, Error> {
-    let Unregister { kind, id, resource, uid } = command;
+    let Unregister { kind, id, resource, uid, key } = command;
     let there = work.find::<EntityFields>(kind, id).await?;
-    let meant = |there: &Stored<EntityFields>| uid.is_empty() || there.uid.to_string() == *uid;
-    let Some(there) = there.filter(|there| is_of(there, resource) && meant(there)) else {
+    let meant = |there: &Stored<EntityFields>| {
+        is_of(there, resource) && is_one(there, uid) && (key.is_empty() || made_with(there, key))
+    };
+    let Some(there) = there.filter(meant) else {
         return Ok(Done::unchanged(()));
     };
     // Relations that entities of other owners declare to it stay, and are unresolved from now on.

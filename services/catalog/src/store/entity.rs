@@ -11,6 +11,7 @@ use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, JoinType, QueryFilter as _,
     QuerySelect as _,
 };
+use uuid::Uuid;
 
 use super::row::json::{TextList, TextMap};
 use super::row::{entity, facet};
@@ -309,7 +310,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
         &self,
         after: &str,
         limit: u64,
-    ) -> Result<Vec<(String, BTreeMap<String, String>)>, StoreError> {
+    ) -> Result<Vec<(String, Uuid, BTreeMap<String, String>)>, StoreError> {
         use sea_orm::QueryOrder as _;
         // SQLite takes the index of the managed ones only where its condition stands in the query word for word.
         let managed = Expr::cust(format!("\"entity_facets\".\"name\" = '{MANAGED_FACET}'"));
@@ -317,9 +318,10 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .from(entity::Column::Uid)
             .to(facet::Column::Entity)
             .into();
-        let rows: Vec<(String, TextMap)> = entity::Entity::find()
+        let rows: Vec<(String, Uuid, TextMap)> = entity::Entity::find()
             .select_only()
             .column(facet::Column::Value)
+            .column(entity::Column::Uid)
             .column(entity::Column::Annotations)
             .join(JoinType::InnerJoin, to_facet)
             .filter(managed)
@@ -329,7 +331,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             .into_tuple()
             .all(self.rows.connection())
             .await?;
-        Ok(rows.into_iter().map(|(name, annotations)| (name, annotations.0)).collect())
+        Ok(rows.into_iter().map(|(name, uid, annotations)| (name, uid, annotations.0)).collect())
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn register(id: &str, resource: &str, title: &str) -> registration_pb
         operation_id: OPERATION.to_owned(),
         declaration_digest: format!("declared as {title}"),
         create: false,
+        uid: String::new(),
     }
 }
 
@@ -36,15 +37,16 @@ impl World {
     }
 
     pub(crate) async fn unregister(&self, name: &str, resource: &str) {
-        self.unregister_one(name, resource, "").await;
+        self.unregister_one(name, resource, ["", ""]).await;
     }
 
-    async fn unregister_one(&self, name: &str, resource: &str, uid: &str) {
+    async fn unregister_one(&self, name: &str, resource: &str, [uid, key]: [&str; 2]) {
         let request = registration_pb::UnregisterEntityRequest {
             name: name.to_owned(),
             resource: resource.to_owned(),
             operation_id: OPERATION.to_owned(),
             uid: uid.to_owned(),
+            key: key.to_owned(),
         };
         self.provisioning
             .clone()
@@ -84,6 +86,17 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         assert_eq!(world.register(creation("k1")).await.unwrap().into_inner().uid, made.uid);
         let left = world.register(creation("k2")).await;
         assert_problem(left, Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS", &[]);
+        // Whoever brings it up to date means the one that it knows; what it has made itself meanwhile is that, too.
+        let over = |key: &str, uid: &str| registration_pb::RegisterEntityRequest {
+            key: key.to_owned(),
+            uid: uid.to_owned(),
+            ..register("shop", RESOURCE, "Shop 2")
+        };
+        assert_eq!(world.register(over("k2", &made.uid)).await.unwrap().into_inner().uid, made.uid);
+        let other = world.register(over("k3", "0190b5c8-0000-7000-8000-000000000000")).await;
+        assert_problem(other, Code::AlreadyExists, "RESOURCE_ALREADY_EXISTS", &[]);
+        world.register(over("k1", "0190b5c8-0000-7000-8000-000000000000")).await.unwrap();
+        assert_eq!(world.register(creation("k1")).await.unwrap().into_inner().uid, made.uid, "its key stays");
         // Not those of others: of another resource, or of people.
         assert_problem(
             world.register(register("shop", "organizations/acme/projects/b/resources/x", "B")).await,
@@ -119,13 +132,14 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
         world.client.catalog.clone().delete_entity(world.alice(gone)).await.unwrap();
         world.unregister(&own.name, RESOURCE).await;
         world.unregister(&made.name, "organizations/acme/projects/b/resources/x").await;
-        world.unregister_one(&made.name, RESOURCE, &own.uid).await;
+        world.unregister_one(&made.name, RESOURCE, [&own.uid, ""]).await;
+        world.unregister_one(&made.name, RESOURCE, ["", "k2"]).await;
         let get =
             |name: &str| world.alice(pb::GetEntityRequest { name: name.to_owned(), ..Default::default() });
         for name in [&own.name, &made.name] {
             world.client.catalog.clone().get_entity(get(name)).await.unwrap();
         }
-        world.unregister_one(&made.name, RESOURCE, &made.uid).await;
+        world.unregister_one(&made.name, RESOURCE, [&made.uid, "k1"]).await;
         assert_problem(
             world.client.catalog.clone().get_entity(get(&made.name)).await,
             Code::NotFound,
@@ -232,6 +246,7 @@ async fn an_entity_of_another_owner_does_not_keep_a_project_from_going() {
                 resource: RESOURCE.to_owned(),
                 operation_id: OPERATION.to_owned(),
                 uid: String::new(),
+                key: String::new(),
             };
             let (mut client, request) = (world.provisioning.clone(), world.by_provisioning(request));
             async move { client.registration.unregister_entity(request).await }
@@ -265,8 +280,10 @@ async fn entities_of_resources_are_listed_over_all_organizations() {
     both(|db| async move {
         let world = World::ready(db).await;
         world.component("acme", "own", json!({})).await;
+        let mut uids = std::collections::BTreeMap::new();
         for id in ["shop", "cart"] {
-            world.register(register(id, RESOURCE, id)).await.unwrap();
+            let made = world.register(register(id, RESOURCE, id)).await.unwrap().into_inner();
+            uids.insert(id.to_owned(), made.uid);
         }
         let list = |after: &str, page_size| {
             let after = after.to_owned();
@@ -280,6 +297,7 @@ async fn entities_of_resources_are_listed_over_all_organizations() {
             resource: RESOURCE.to_owned(),
             key: "k1".to_owned(),
             declaration_digest: format!("declared as {id}"),
+            uid: uids[id].clone(),
         };
         let all = list("", 10).await.unwrap().into_inner().entities;
         assert_eq!(all, [entity("cart"), entity("shop")]);

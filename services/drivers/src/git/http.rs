@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use super::account::Account;
 use super::answer::{Answer, Feed, TooLarge, drain};
 use super::push::Commands;
+use super::repositories::borne;
 use super::room::{Room, Rooms};
 use super::{Git, Repositories, push};
 use crate::child::{self, Work};
@@ -60,6 +61,8 @@ struct Backend {
 /// One request of somebody who may make it.
 struct Call<'a> {
     path: PathBuf,
+    /// Which repository was there when the password was looked at.
+    identity: String,
     rest: &'a str,
     query: &'a str,
     request: Request,
@@ -126,6 +129,8 @@ impl Backend {
     ) -> Response {
         let path =
             repository.strip_suffix(".git").and_then(|name| self.repositories.path(organization, name).ok());
+        // Before the password is looked at, which goes with it.
+        let identity = path.as_ref().and_then(|path| borne(path, organization).ok()).unwrap_or_default();
         // Before the password is checked: that starts a process too, and anybody may ask for it.
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
@@ -140,6 +145,7 @@ impl Backend {
         let deadline = Instant::now() + self.config.request_timeout;
         let call = Call {
             path: permitted,
+            identity,
             rest,
             query,
             request,
@@ -253,7 +259,12 @@ impl Backend {
     }
 
     async fn run(&self, call: Call<'_>, slot: OwnedSemaphorePermit) -> std::io::Result<Response> {
-        let Call { path, rest, query, request, most, too_large, deadline, room } = call;
+        let Call { path, identity, rest, query, request, most, too_large, deadline, room } = call;
+        // A client takes its time, and another repository may have the name by now.
+        let organization = path.parent().and_then(std::path::Path::file_name).unwrap_or_default();
+        if borne(&path, &organization.to_string_lossy())? != identity {
+            return Ok(plain(StatusCode::NOT_FOUND, "the repository is not there any more"));
+        }
         let (parts, body) = request.into_parts();
         let mut environment = self.git.environment();
         let fixed = [

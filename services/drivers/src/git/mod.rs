@@ -31,7 +31,7 @@ use crate::ledger::{Ledger, LedgerEntry, Rollback};
 pub(crate) use build::Git;
 pub(crate) use http::router;
 pub(crate) use repositories::Repositories;
-use repositories::{bears, borne, identity, mark, name_in, own_name};
+use repositories::{borne, identity, mark, name_in, own_name};
 
 const TYPE: &str = "git-repository";
 /// The setting of a repository that says which password opens it.
@@ -150,7 +150,7 @@ impl GitDriver {
         }
         let path = self.repositories.path(&context.organization, &name)?;
         // Two resources may want the same name.
-        let _name = self.ledger.hold(&path.to_string_lossy()).await;
+        let _name = self.ledger.hold(context, &path.to_string_lossy()).await?;
         let existed = path.is_dir();
         self.may_take(context, &request, &identity, existed.then_some(&*path)).await?;
         let mut intent = self.ledger.intend(context, TYPE, &identity, &request)?;
@@ -184,14 +184,15 @@ impl GitDriver {
         let conflict = |message: String| Err(Failure::new(FailureCode::Conflict, message));
         let name = identity.split_once('@').map_or(identity, |(name, _)| name);
         let owner = self.ledger.owner(identity)?;
-        let Some(path) = path else { return Ok(()) };
-        let borne = borne(path).map_err(build::io("read"))?.unwrap_or_else(|| name.to_owned());
+        let borne = path.map(|path| borne(path, &context.organization)).transpose();
+        let borne = borne.map_err(build::io("read"))?.unwrap_or_else(|| identity.to_owned());
         let of_another = |owner: &LedgerEntry| owner.resource != context.resource;
-        if self.ledger.owner(&borne)?.as_ref().is_some_and(of_another) {
+        if [&owner, &self.ledger.owner(&borne)?].into_iter().flatten().any(of_another) {
             return conflict(format!(
                 "repository `{name}` belongs to another resource; choose another `name`"
             ));
         }
+        let Some(path) = path else { return Ok(()) };
         let made_for = self.git.config(path, "pavior.resource").await?;
         if made_for.as_deref() != Some(context.resource.as_str()) {
             return conflict(format!(
@@ -234,11 +235,7 @@ impl GitDriver {
         inputs: &Inputs,
         files: Vec<pavior_expr::SkeletonFile>,
     ) -> Result<(), Failure> {
-        let settings = [
-            ("pavior.resource", context.resource.clone()),
-            ("pavior.key", context.idempotency_key.clone()),
-            (TOKEN, self.token(entry)),
-        ];
+        let settings = [("pavior.resource", context.resource.clone()), (TOKEN, self.token(entry))];
         let building = self.repositories.root.join(".building");
         let identity = entry.identity.clone();
         let mark = move |repository: &Path| mark(repository, &identity);
@@ -284,7 +281,10 @@ impl GitDriver {
         let Some(entry) = self.ledger.entry(context, &found.identity)? else { return Ok(Success::default()) };
         let path =
             own_name(&entry).map(|name| self.repositories.path(&entry.organization, name)).transpose()?;
-        let _name = self.ledger.hold(&path.unwrap_or_default().to_string_lossy()).await;
+        let _name = match path {
+            Some(path) => Some(self.ledger.hold(context, &path.to_string_lossy()).await?),
+            None => None,
+        };
         self.remove(&entry).await?;
         self.ledger.forget(&entry)?;
         Ok(Success::default())
@@ -324,8 +324,8 @@ impl Rollback for GitDriver {
     async fn remove(&self, entry: &LedgerEntry) -> Result<(), Failure> {
         let Some(name) = own_name(entry) else { return Ok(()) };
         let path = self.repositories.path(&entry.organization, name)?;
-        if path.is_dir() && !bears(&path, &entry.identity) {
-            // Another has the name by now.
+        // Another may have the name by now. Of one that cannot be read that is not known.
+        if path.is_dir() && borne(&path, &entry.organization).map_err(build::io("read"))? != entry.identity {
             return Ok(());
         }
         let grave = self

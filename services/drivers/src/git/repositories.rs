@@ -58,8 +58,11 @@ impl Repositories {
 
     /// Whether a thing is there: a repository of its name, and that very one.
     pub(super) fn has(&self, entry: &LedgerEntry) -> bool {
-        let path = own_name(entry).map(|name| self.path(&entry.organization, name));
-        path.is_some_and(|path| path.is_ok_and(|path| path.is_dir() && bears(&path, &entry.identity)))
+        let path = own_name(entry).and_then(|name| self.path(&entry.organization, name).ok());
+        // One that cannot be read for a moment has not gone.
+        let is_it =
+            |path: &PathBuf| borne(path, &entry.organization).map_or(true, |borne| borne == entry.identity);
+        path.is_some_and(|path| path.is_dir() && is_it(&path))
     }
 
     /// The directory of an organization's own repository, given by name, by path or by our own address.
@@ -100,21 +103,15 @@ pub(super) fn own_name(entry: &LedgerEntry) -> Option<&str> {
     name_in(&entry.identity, &entry.organization)
 }
 
-/// The identity that a repository bears; none of one from before there were marks.
-pub(super) fn borne(path: &Path) -> std::io::Result<Option<String>> {
+/// The identity that a repository of an organization bears. One from before there were marks bears its name.
+pub(super) fn borne(path: &Path, organization: &str) -> std::io::Result<String> {
     match std::fs::read_to_string(path.join(IDENTITY)) {
-        Ok(text) => Ok(Some(text.trim_end().to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Ok(text) => Ok(text.trim_end().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            Ok(format!("{organization}/{name}"))
+        }
         Err(error) => Err(error),
-    }
-}
-
-/// Whether a repository is the one of this identity. One that cannot be read is not.
-pub(super) fn bears(path: &Path, identity: &str) -> bool {
-    match borne(path) {
-        Ok(Some(borne)) => borne == identity,
-        Ok(None) => !identity.contains('@'),
-        Err(_) => false,
     }
 }
 

@@ -226,9 +226,13 @@ impl Ledger {
         }
     }
 
-    /// Waits until nobody else holds a name.
-    pub(crate) async fn hold(&self, name: &str) -> OwnedMutexGuard<()> {
-        self.lock_of(name).lock_owned().await
+    /// Waits until nobody else holds a name that several resources may want: after the lock of the resource, and one only.
+    pub(crate) async fn hold(&self, context: &CallContext, name: &str) -> Result<ResourceLock, Failure> {
+        let lock = self.lock_of(&format!("name {name}"));
+        tokio::select! {
+            guard = lock.lock_owned() => Ok(ResourceLock { _guard: guard }),
+            () = context.cancel.cancelled() => Err(cancelled()),
+        }
     }
 
     fn lock_of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -239,7 +243,6 @@ impl Ledger {
 
     /// Waits for the resource, and refuses a caller whose claim is lost or who was told to stop.
     pub(crate) async fn lock(&self, context: &CallContext) -> Result<ResourceLock, Failure> {
-        let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled before it began");
         if context.cancel.is_cancelled() {
             return Err(cancelled());
         }
@@ -358,6 +361,10 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureCode::Cancelled, "cancelled before it began")
 }
 
 /// The worse of two; of two that are alike, the first.

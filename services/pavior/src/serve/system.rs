@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pavior_rpc::server::{ServeOptions, ServerTls};
 use pavior_runtime::telemetry::Guard;
-use pavior_runtime::{Cause, Condition, Readiness, Report, Supervisor, SupervisorOptions};
+use pavior_runtime::{Cause, Condition, Readiness, Report, Severity, Supervisor, SupervisorOptions};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -149,9 +149,10 @@ fn changes_are_refused(report: &Report) -> bool {
     !failing.is_empty() && failing.iter().all(refuses)
 }
 
-/// The conditions that are not met.
+/// The conditions that are not met and without which it is not ready.
 fn failing(report: &Report) -> Vec<&Condition> {
-    report.conditions.values().filter(|condition| condition.reason.is_some()).collect()
+    let unmet = report.conditions.values().filter(|condition| condition.reason.is_some());
+    unmet.filter(|condition| condition.severity == Severity::Blocks).collect()
 }
 
 async fn bind(config: &Config, roles: &[Role]) -> anyhow::Result<BTreeMap<&'static str, TcpListener>> {
@@ -198,4 +199,28 @@ fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
     };
     let client_ca = config.tls.client_ca_file.as_deref().map(read).transpose()?;
     Ok(Some(ServerTls::from_pem(&read(certificate)?, &read(key)?, client_ca.as_deref())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_degrades_beside_an_older_copy_keeps_nobody_from_reading() {
+        let condition = |name: &str, severity, cause| Condition {
+            role: "provisioning".to_owned(),
+            name: name.to_owned(),
+            severity,
+            reason: Some("not well".to_owned()),
+            cause: Some(cause),
+        };
+        let mut report = Report::default();
+        let mut add = |condition: Condition| {
+            report.conditions.insert((condition.role.clone(), condition.name.clone()), condition);
+            changes_are_refused(&report)
+        };
+        assert!(!add(condition("provisioning stuck", Severity::Degrades, Cause::Other)));
+        assert!(add(condition("provisioning outbox", Severity::Blocks, Cause::RestoreNeeded)));
+        assert!(!add(condition("database", Severity::Blocks, Cause::Other)));
+    }
 }

@@ -91,7 +91,12 @@ impl Directories {
             return Ok(Arc::new(Directory::of_nobody()));
         }
         let slot = self.slots.get_with(organization.to_owned(), async { Arc::default() }).await;
+        let asked = self.clock.now();
         let _fetching = slot.fetching.lock().await;
+        // Many who ask at a time are answered by one who began to ask after them.
+        if let Some(known) = slot.known.load().as_ref().filter(|known| known.at > asked) {
+            return Ok(known.directory.clone());
+        }
         self.renew(organization, &slot).await
     }
 

@@ -111,7 +111,7 @@ fn response(response: Response) -> prost_types::Any {
 fn error(op: &domain::Operation) -> rpc::Status {
     let failure = op.error.clone().unwrap_or(Failure::UNTOLD);
     let (status, reason) = failure.told(op.state == OperationState::Stuck);
-    let Failure { reason: _, step, code, message, details } = failure;
+    let Failure { reason: _, step, code, message, details, before: _ } = failure;
     let described = |what: &str| match step.as_str() {
         "" => format!("{what}: {message}"),
         step => format!("{what}: step `{step}`: {message}"),

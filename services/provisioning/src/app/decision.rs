@@ -18,6 +18,7 @@ use super::peers::Asking;
 use super::{App, ChangeContext};
 use crate::domain::entry::owning_group;
 use crate::domain::environment::Environment;
+use crate::domain::names;
 use crate::domain::operation::Operation;
 use crate::domain::plan::{Given, Kind, Plan};
 use crate::domain::project::Project;
@@ -113,7 +114,7 @@ impl App {
         Ok(Some((questions, project.map(|project| project.labels).unwrap_or_default())))
     }
 
-    /// The entries of the catalog as they are now, by name; what is gone is not there.
+    /// The entries of the catalog as they are now, by name and by identity; what is gone is not there.
     pub(crate) async fn entities(
         &self,
         permit: &Permit,
@@ -124,8 +125,9 @@ impl App {
         for some in names.chunks(ENTITIES_AT_ONCE) {
             let reads = join_all(some.iter().map(|name| self.peers.find_entity(permit, name))).await;
             for entity in reads.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-                let catalog::Entity { name, owner, labels, .. } = entity;
+                let catalog::Entity { name, uid, owner, labels, .. } = entity;
                 let subject = Subject::entity(&name, owning_group(&owner), labels.into_iter().collect());
+                found.insert(names::entity_identity(&name, &uid), subject.clone());
                 found.insert(name, subject);
             }
         }

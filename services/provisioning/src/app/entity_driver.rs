@@ -15,7 +15,7 @@ use pavior_rpc::convert;
 use serde_json::{Map, Value, json};
 use tonic::Code;
 
-use super::peers::Peers;
+use super::peers::{Meant, Peers};
 use crate::domain::names::{self, ENTITY_DRIVER};
 
 /// Most entities of one page: with the one behind them, as many as the catalog gives at once.
@@ -66,10 +66,12 @@ impl EntityDriver {
             entity_id: id.clone(),
             entity: Some(entity(inputs)?),
             resource: context.resource.clone(),
-            key: context.idempotency_key.clone(),
+            // What is put back may be what the call itself had made anew.
+            key: context.idempotency_key.trim_end_matches("/undo").to_owned(),
             operation_id: context.operation.clone(),
             declaration_digest: request.declaration_digest.clone(),
             create: request.prior.is_none(),
+            uid: request.prior.as_ref().map_or("", |prior| names::entity_of(&prior.identity).1).to_owned(),
         };
         let name = format!("{parent}/entities/{id}");
         // So that an undo knows what to look for, even when nobody ever hears what became of the call.
@@ -95,11 +97,11 @@ fn entity(inputs: &Value) -> Result<catalog::Entity, Failure> {
 }
 
 fn listed(entity: registration_pb::RegisteredEntity) -> Listed {
-    let registration_pb::RegisteredEntity { name, resource, key, declaration_digest } = entity;
+    let registration_pb::RegisteredEntity { name, resource, key, declaration_digest, uid } = entity;
     Listed {
         resource_type: ENTITY_DRIVER.to_owned(),
         organization: names::organization_of(&name).to_owned(),
-        identity: name,
+        identity: names::entity_identity(&name, &uid),
         resource,
         key,
         declaration_digest,
@@ -108,10 +110,9 @@ fn listed(entity: registration_pb::RegisteredEntity) -> Listed {
 
 fn success(entity: &catalog::Entity) -> Success {
     Success {
-        identity: entity.name.clone(),
+        identity: names::entity_identity(&entity.name, &entity.uid),
         outputs: json!({ "name": entity.name, "uid": entity.uid }),
-        // So that one which is made later under the name is not taken down in its place.
-        state: json!({ "uid": entity.uid }),
+        state: Value::Null,
         ..Success::default()
     }
 }
@@ -180,14 +181,18 @@ impl Driver for EntityDriver {
     }
 
     async fn observe(&self, context: &CallContext, request: ObserveRequest) -> Observation {
-        let name = match request.lookup {
-            Lookup::Identity(name) => name,
+        let identity = match request.lookup {
+            Lookup::Identity(identity) => identity,
             // An entity is found by its name only; to apply again is safe and gives the same.
             Lookup::Key(_) => return Observation::Absent,
         };
-        match self.peers.get_entity(&self.permit(context), &name).await {
-            // One that belongs to something else now is not what was made.
-            Ok(entity) if entity.annotations.get(annotation::RESOURCE) != Some(&context.resource) => {
+        let (name, uid) = names::entity_of(&identity);
+        match self.peers.get_entity(&self.permit(context), name).await {
+            // One that belongs to something else now, or was made later, is not what was made.
+            Ok(entity)
+                if entity.annotations.get(annotation::RESOURCE) != Some(&context.resource)
+                    || !(uid.is_empty() || entity.uid == uid) =>
+            {
                 Observation::Absent
             }
             Ok(entity) => {
@@ -205,24 +210,26 @@ impl Driver for EntityDriver {
         context: &CallContext,
         request: ObserveRequest,
     ) -> Result<Dependents, Failure> {
-        let Lookup::Identity(name) = request.lookup else { return Ok(Dependents::Are(Vec::new())) };
-        let found = self.peers.dependents(&self.permit(context), &name, &context.resource).await;
+        let Lookup::Identity(identity) = request.lookup else { return Ok(Dependents::Are(Vec::new())) };
+        let (name, _) = names::entity_of(&identity);
+        let found = self.peers.dependents(&self.permit(context), name, &context.resource).await;
         found.map(Dependents::Are).map_err(failure)
     }
 
     async fn destroy(&self, context: &CallContext, request: DestroyRequest, _sink: &dyn Sink) -> Outcome {
         let permit = self.permit(context);
-        let name = match request.lookup {
-            Lookup::Identity(name) => name,
-            Lookup::Key(_) => text(&request.state, "name"),
+        let (identity, key) = match request.lookup {
+            Lookup::Identity(identity) => (identity, String::new()),
+            Lookup::Key(key) => (text(&request.state, "name"), key),
         };
+        let (name, uid) = names::entity_of(&identity);
         if name.is_empty() {
             // The call never came as far as to ask for one.
             return Outcome::Succeeded(Success::default());
         }
         // One that was taken over by somebody else, or made anew since, is not ours to delete: the catalog leaves it alone.
-        let uid = text(&request.state, "uid");
-        match self.peers.unregister_entity(&permit, &name, uid, context).await {
+        let meant = Meant { name: name.to_owned(), uid: uid.to_owned(), key };
+        match self.peers.unregister_entity(&permit, meant, context).await {
             Ok(()) => Outcome::Succeeded(Success::default()),
             // Others need it, so that nothing was done.
             Err((Code::FailedPrecondition, message)) => failure((Code::Aborted, message)).into(),
@@ -237,6 +244,7 @@ impl Driver for EntityDriver {
         let request = ListRequest { page_size: wanted - 1, ..request };
         let permit = Permit::for_system(&self.authority, INSTALLATION);
         let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
+        let after = names::entity_of(&after).0.to_owned();
         let found = self.peers.registered_entities(&permit, after, wanted).await.map_err(failure)?;
         Ok(self.paging.page(&request, found.into_iter().map(listed)))
     }

@@ -53,6 +53,15 @@ pub(crate) struct Asking {
     pub(crate) dry_run: bool,
 }
 
+/// An entity that is to be deleted: by its name, and by what tells it from a later one of that name, as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Meant {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    /// The key of the call that made it.
+    pub(crate) key: String,
+}
+
 impl Peers {
     /// Over bare transports; calls are signed here.
     pub(crate) fn new(identity: ServiceIdentity, catalog: Transport, policy: Transport) -> Self {
@@ -198,17 +207,17 @@ impl Peers {
         }
     }
 
-    /// Deletes the entity of a resource, the one of this uid where it is known; one that does not exist is no error.
+    /// Deletes the entity of a resource, the very one that is meant; one that does not exist is no error.
     pub(crate) async fn unregister_entity(
         &self,
         permit: &Permit,
-        name: &str,
-        uid: String,
+        Meant { name, uid, key }: Meant,
         context: &CallContext,
     ) -> std::result::Result<(), (Code, String)> {
         let message = registration_pb::UnregisterEntityRequest {
-            name: name.to_owned(),
+            name,
             uid,
+            key,
             resource: context.resource.clone(),
             operation_id: context.operation.clone(),
         };

@@ -13,7 +13,7 @@ use super::scope::ProjectScope;
 /// catalog by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
-    /// The entity as it is recorded, by resource name; empty when there is none.
+    /// The entity as it is recorded, by its identity; empty when there is none.
     pub before: String,
     /// The entity that there will be; empty when it goes.
     pub after: String,

@@ -133,12 +133,11 @@ pub struct Failure {
     pub message: String,
     /// What a program can read of it, by name.
     pub details: BTreeMap<String, String>,
+    /// What it said before something else held its operation up; empty where nothing does.
+    pub before: String,
 }
 
-/// The detail that keeps what a failure said before something else held its operation up.
-const BEFORE: &str = "before";
-
-form!(Failure { reason, step, code, message; omit details });
+form!(Failure { reason, step, code, message; omit details, before });
 
 impl Failure {
     /// Of an operation that did not succeed, and of which nothing more is known.
@@ -148,11 +147,12 @@ impl Failure {
         code: FailureCode::None,
         message: String::new(),
         details: BTreeMap::new(),
+        before: String::new(),
     };
 
     /// One that no step is to blame for.
     pub fn new(reason: FailureReason, code: FailureCode, message: impl Into<String>) -> Self {
-        Self { reason, step: String::new(), code, message: message.into(), details: BTreeMap::new() }
+        Self { reason, code, message: message.into(), ..Self::UNTOLD }
     }
 
     /// The refusal of an operation that has not begun.
@@ -170,15 +170,18 @@ impl Failure {
     /// for when it goes on.
     #[must_use]
     pub fn held_up(mut self, by: &str) -> Self {
-        let before = self.details.entry(BEFORE.to_owned()).or_insert(self.message);
+        if self.before.is_empty() {
+            self.before = std::mem::take(&mut self.message);
+        }
+        let before = &self.before;
         self.message = if before.is_empty() { by.to_owned() } else { format!("{by}; before that: {before}") };
         self
     }
 
     /// Nothing keeps the operation from going on any more.
     pub fn go_on(&mut self) {
-        if let Some(before) = self.details.remove(BEFORE) {
-            self.message = before;
+        if !self.before.is_empty() {
+            self.message = std::mem::take(&mut self.before);
         }
     }
 

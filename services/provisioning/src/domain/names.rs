@@ -26,6 +26,17 @@ pub const ORGANIZATION: &str = "organizations/{organization}";
 pub const WORKLOAD: &str = "workload";
 /// The built-in driver of entries in the catalog.
 pub const ENTITY_DRIVER: &str = "catalog-entity";
+
+/// The identity of an entity of the catalog: its name, which another may have later, and its uid. The mark between them
+/// comes before everything that a name can have, so that identities are in the order of names.
+pub fn entity_identity(name: &str, uid: &str) -> String {
+    if uid.is_empty() { name.to_owned() } else { format!("{name}#{uid}") }
+}
+
+/// Name and uid in the identity of an entity; of one from before it had the uid, and was recorded without it, that is empty.
+pub fn entity_of(identity: &str) -> (&str, &str) {
+    identity.split_once('#').unwrap_or((identity, ""))
+}
 /// The type that runs pipelines.
 pub const PIPELINE_TYPE: &str = "ci-pipeline";
 

@@ -162,7 +162,7 @@ pub struct WorksOn {
     pub project: Subject,
     /// Every environment that the plan makes, changes or removes, or puts something into.
     pub environments: Vec<Touched>,
-    /// The entries of the catalog that its changes are about and that there are, by resource name.
+    /// The entries of the catalog that its changes are about and that there are, by resource name and by identity.
     pub entities: BTreeMap<String, Subject>,
 }
 

@@ -73,7 +73,7 @@ pub fn questions(plan: &Plan, verb: &Verb, ground: &WorksOn) -> Result<Vec<Quest
 /// The entries of the catalog that changes are about, by resource name.
 pub fn entities<'a>(changes: impl Iterator<Item = &'a Change>) -> BTreeSet<&'a str> {
     let entries = changes.filter_map(|change| change.entry.as_ref());
-    let names = entries.flat_map(|Entry { before, after, .. }| [before.as_str(), after.as_str()]);
+    let names = entries.flat_map(|Entry { before, after, .. }| [names::entity_of(before).0, after.as_str()]);
     names.filter(|name| !name.is_empty()).collect()
 }
 
@@ -92,11 +92,12 @@ fn comes_from_elsewhere(spec: &Spec) -> bool {
     !spec.source_deployment.is_empty() && names::environment_of(&spec.source_deployment) != spec.environment
 }
 
-/// What somebody is asked who changes the catalog as this entry does. One that is gone already is not removed.
+/// What somebody is asked who changes the catalog as this entry does. One that is gone already is not removed, and another
+/// that has its name by now is not it.
 fn of_entry(entry: &Entry, entities: &BTreeMap<String, Subject>) -> Vec<Question> {
     let Entry { before, after, owner } = entry;
     let mut questions = Vec::new();
-    if let Some(gone) = entities.get(before).filter(|_| before != after) {
+    if let Some(gone) = entities.get(before).filter(|_| names::entity_of(before).0 != after) {
         questions.push(Question {
             action: DELETE_ENTITY.to_owned(),
             subject: gone.clone(),

@@ -329,4 +329,8 @@ fn entries_of_the_catalog_are_asked_about_as_their_own_acts_are() {
     assert_eq!(asked(entry("a", "b"), &["a"]), [deleted.clone(), created]);
     assert_eq!(asked(entry("a", ""), &["a"]), [deleted]);
     assert_eq!(asked(entry("a", ""), &[]), []);
+    // The one that is recorded is known by its uid, too: another of its name is not removed with it.
+    let recorded = || entry("a#its-uid", "");
+    assert_eq!(asked(recorded(), &["a", "a#another"]), []);
+    assert_eq!(asked(recorded(), &["a", "a#its-uid"]).len(), 1);
 }

@@ -50,7 +50,12 @@ pub type Holds = BTreeMap<String, Vec<String>>;
 
 /// What would be destroyed and is needed by something that stays, with that.
 pub fn held<'a>(recorded: &'a [Recorded], holds: &'a Holds) -> Vec<(&'a str, &'a str)> {
-    let goes = |name: &str| recorded.iter().any(|resource| resource.identity == name);
+    let goes = |name: &str| {
+        recorded.iter().any(|resource| match resource.driver.as_str() {
+            names::ENTITY_DRIVER => names::entity_of(&resource.identity).0 == name,
+            _ => resource.identity == name,
+        })
+    };
     let all = holds.iter().flat_map(|(held, by)| by.iter().map(|by| (held.as_str(), by.as_str())));
     all.filter(|(_, by)| !goes(by)).collect()
 }

@@ -272,6 +272,7 @@ impl State {
                 resource: text("pavior.dev/resource"),
                 key: text("pavior.dev/key"),
                 declaration_digest: text("pavior.dev/declaration"),
+                uid: entity.uid.clone(),
             }
         });
         Ok(registration_pb::ListRegisteredEntitiesResponse { entities: entities.collect() })

@@ -10,6 +10,7 @@ mod m20261128_000001_intents;
 mod m20261128_000002_fleets;
 mod m20261129_000001_identities;
 mod m20261130_000001_parked;
+mod m20261201_000001_entities;
 
 /// Every migration of this service.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261128_000002_fleets::Migration));
         all.push(Box::new(m20261129_000001_identities::Migration));
         all.push(Box::new(m20261130_000001_parked::Migration));
+        all.push(Box::new(m20261201_000001_entities::Migration));
         all
     }
 }

@@ -155,7 +155,7 @@ async fn failed(
     let reason = if wished { FailureReason::Cancelled } else { FailureReason::StepFailed };
     let StepError { code, message, details } = error.clone();
     let step = step.name.clone();
-    aggregate.blame(Failure { reason, step, code, message, details });
+    aggregate.blame(Failure { reason, step, code, message, details, ..Failure::UNTOLD });
     Ok(StepEvent::Fail)
 }
 
