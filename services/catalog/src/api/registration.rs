@@ -72,7 +72,8 @@ impl RegistrationService for Api {
         let (permit, request) = read_request(request)?;
         let action = registration_pb::ListDependentsRequest::ACTION;
         let named = name::<EntityFields>(&permit, "name", &request.name, action).map_err(Problem::from)?;
-        let found = self.app.dependents_of(&permit, &named.parent, &named.id, &request.resource).await;
+        let registration_pb::ListDependentsRequest { name: _, resource, uid } = request;
+        let found = self.app.dependents_of(&permit, &named.parent, &named.id, &resource, &uid).await;
         respond(found.map(|entities| registration_pb::ListDependentsResponse { entities }))
     }
 

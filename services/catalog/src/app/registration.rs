@@ -83,10 +83,11 @@ impl App {
         kind: &str,
         id: &str,
         resource: &str,
+        uid: &str,
     ) -> Result<Vec<String>, Error> {
         let key = EntityKey::new(kind, id);
         let found = self.read().entities_by_key(permit, std::slice::from_ref(&key)).await?;
-        let Some(there) = found.first().filter(|there| is_of(there, resource)) else {
+        let Some(there) = found.first().filter(|there| is_of(there, resource) && is_one(there, uid)) else {
             return Ok(Vec::new());
         };
         let owner = Some(there.fields.owner.as_str());

@@ -112,8 +112,11 @@ async fn the_entity_of_a_resource_is_made_kept_and_taken_back_by_its_resource_on
             &[],
         );
         let needs = |name: &str, resource: &str| {
-            let request =
-                registration_pb::ListDependentsRequest { name: name.into(), resource: resource.into() };
+            let request = registration_pb::ListDependentsRequest {
+                name: name.into(),
+                resource: resource.into(),
+                uid: String::new(),
+            };
             let (mut client, request) = (world.provisioning.clone(), world.by_provisioning(request));
             async move { client.registration.list_dependents(request).await.unwrap().into_inner().entities }
         };
@@ -251,8 +254,11 @@ async fn an_entity_of_another_owner_does_not_keep_a_project_from_going() {
             let (mut client, request) = (world.provisioning.clone(), world.by_provisioning(request));
             async move { client.registration.unregister_entity(request).await }
         };
-        let listed =
-            registration_pb::ListDependentsRequest { name: made.name.clone(), resource: RESOURCE.to_owned() };
+        let listed = registration_pb::ListDependentsRequest {
+            name: made.name.clone(),
+            resource: RESOURCE.to_owned(),
+            uid: made.uid.clone(),
+        };
         let listed = world.by_provisioning(listed);
         let listed = world.provisioning.clone().registration.list_dependents(listed).await.unwrap();
         assert_eq!(listed.into_inner().entities, dependents[..1]);

@@ -94,7 +94,8 @@ impl Directories {
         let asked = self.clock.now();
         let _fetching = slot.fetching.lock().await;
         // Many who ask at a time are answered by one who began to ask after them.
-        if let Some(known) = slot.known.load().as_ref().filter(|known| known.at > asked) {
+        let since = |known: &&Arc<Known>| known.at > asked && known.at <= self.clock.now();
+        if let Some(known) = slot.known.load().as_ref().filter(since) {
             return Ok(known.directory.clone());
         }
         self.renew(organization, &slot).await

@@ -211,8 +211,8 @@ impl Driver for EntityDriver {
         request: ObserveRequest,
     ) -> Result<Dependents, Failure> {
         let Lookup::Identity(identity) = request.lookup else { return Ok(Dependents::Are(Vec::new())) };
-        let (name, _) = names::entity_of(&identity);
-        let found = self.peers.dependents(&self.permit(context), name, &context.resource).await;
+        let (name, uid) = names::entity_of(&identity);
+        let found = self.peers.dependents(&self.permit(context), name, uid, &context.resource).await;
         found.map(Dependents::Are).map_err(failure)
     }
 

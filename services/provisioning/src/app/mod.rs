@@ -13,6 +13,7 @@ pub(crate) mod entity_driver;
 pub(crate) mod environment;
 pub(crate) mod expiry;
 pub(crate) mod facts;
+mod ground;
 pub(crate) mod operation;
 mod orphan;
 pub(crate) mod peers;

@@ -10,7 +10,8 @@ use pavior_rpc::{ErrorReason, Problem, convert};
 use super::approval::outdated;
 use super::decision::unapproved;
 use super::response::OperationAnswer;
-use super::{Answer, App, ChangeContext};
+use super::{Answer, App, ChangeContext, ground};
+use crate::domain::failure::{Failure, FailureReason};
 use crate::domain::names;
 use crate::domain::operation::{Operation, OperationState};
 use crate::engine::Engine;
@@ -115,9 +116,23 @@ impl App {
         let view = self.operation_view(&context.permit, context.action, name).await?;
         let how = match view.op.state == OperationState::Stuck {
             // Whoever asked for it is asked about again, and whoever takes it up was let in by the verb.
-            true if view.untouched() => Some(TakeUp::Anew(self.checked_again(&view.op).await?)),
+            true if view.untouched() => {
+                let gone = self.lost_ground(&context.permit, &view).await?;
+                let refused = || Failure::refusal(FailureReason::PlanStale, ground::lost(&gone));
+                Some(TakeUp::Anew(match gone.is_empty() {
+                    true => self.checked_again(&view.op).await?,
+                    false => Checked::Refused(refused()),
+                }))
+            }
             true => {
                 self.may_be_taken_up(context, &view).await?;
+                let gone = self.lost_ground(&context.permit, &view).await?;
+                if let Some(first) = gone.first() {
+                    let problem = Problem::precondition(ErrorReason::InvalidState, ground::lost(&gone));
+                    return Err(problem
+                        .because("STATE", first, "it is gone, and is not made anew by this")
+                        .into());
+                }
                 Some(TakeUp::Rest)
             }
             false => None,

@@ -167,10 +167,14 @@ impl Peers {
         &self,
         permit: &Permit,
         name: &str,
+        uid: &str,
         resource: &str,
     ) -> std::result::Result<Vec<String>, (Code, String)> {
-        let message =
-            registration_pb::ListDependentsRequest { name: name.to_owned(), resource: resource.to_owned() };
+        let message = registration_pb::ListDependentsRequest {
+            name: name.to_owned(),
+            resource: resource.to_owned(),
+            uid: uid.to_owned(),
+        };
         let answer = self.registration.clone().list_dependents(self.request(permit, message)).await;
         answer
             .map(|answer| answer.into_inner().entities)

@@ -170,7 +170,8 @@ impl Failure {
     /// for when it goes on.
     #[must_use]
     pub fn held_up(mut self, by: &str) -> Self {
-        if self.before.is_empty() {
+        // What another restore has said is said once.
+        if self.before.is_empty() && self.code != FailureCode::Restored {
             self.before = std::mem::take(&mut self.message);
         }
         let before = &self.before;

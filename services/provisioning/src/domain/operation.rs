@@ -396,6 +396,11 @@ named! {
 }
 
 impl StepState {
+    /// Whether its undo has begun.
+    pub fn is_undo(self) -> bool {
+        matches!(self, Self::UndoReady | Self::Undoing | Self::Undone | Self::UndoStuck)
+    }
+
     /// The state after `event`.
     pub fn next(self, event: StepEvent) -> Result<Self, IllegalTransition> {
         use StepEvent as E;

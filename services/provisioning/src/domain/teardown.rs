@@ -35,6 +35,14 @@ impl Recorded {
         let entry = self.driver == names::ENTITY_DRIVER && !self.identity.is_empty();
         entry.then(|| Entry { before: self.identity.clone(), ..Entry::default() })
     }
+
+    /// Whether it is what drivers call by this name where they say who needs something.
+    fn is_called(&self, name: &str) -> bool {
+        match self.driver.as_str() {
+            names::ENTITY_DRIVER => names::entity_of(&self.identity).0 == name,
+            _ => self.identity == name,
+        }
+    }
 }
 
 /// The step that works on a resource, by the resource's name.
@@ -50,12 +58,7 @@ pub type Holds = BTreeMap<String, Vec<String>>;
 
 /// What would be destroyed and is needed by something that stays, with that.
 pub fn held<'a>(recorded: &'a [Recorded], holds: &'a Holds) -> Vec<(&'a str, &'a str)> {
-    let goes = |name: &str| {
-        recorded.iter().any(|resource| match resource.driver.as_str() {
-            names::ENTITY_DRIVER => names::entity_of(&resource.identity).0 == name,
-            _ => resource.identity == name,
-        })
-    };
+    let goes = |name: &str| recorded.iter().any(|resource| resource.is_called(name));
     let all = holds.iter().flat_map(|(held, by)| by.iter().map(|by| (held.as_str(), by.as_str())));
     all.filter(|(_, by)| !goes(by)).collect()
 }
@@ -107,8 +110,7 @@ fn refusable_first(changes: &mut [Change], recorded: &[Recorded], steps: &[Strin
     for index in &refusable {
         let by = holds.get(&recorded[*index].name).into_iter().flatten();
         pairs.extend(
-            by.filter_map(|by| recorded.iter().position(|other| other.identity == *by))
-                .map(|by| (by, *index)),
+            by.filter_map(|by| recorded.iter().position(|other| other.is_called(by))).map(|by| (by, *index)),
         );
     }
     for index in &refusable {
@@ -164,7 +166,9 @@ mod tests {
     #[test]
     fn what_may_refuse_goes_before_what_does_not_come_back() {
         let entity = |name: &str, depends_on: &[&str]| Recorded {
-            identity: format!("entity-of-{}", names::last(name)),
+            driver: names::ENTITY_DRIVER.to_owned(),
+            // It is needed by its name, and recorded with its uid.
+            identity: names::entity_identity(&format!("entity-of-{}", names::last(name)), "uid"),
             ..recorded(name, depends_on)
         };
         let all = [

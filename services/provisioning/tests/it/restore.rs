@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use pavior_core::clock::{Clock, SystemClock};
 use pavior_core::id_gen::{IdGen, SystemIds};
-use pavior_proto::google::longrunning::{GetOperationRequest, Operation};
+use pavior_driver::testing::{Behaviour, CallKind};
+use pavior_proto::google::longrunning::{CancelOperationRequest, GetOperationRequest, Operation};
 use pavior_proto::pavior::provisioning::v1::RetryOperationRequest;
 use pavior_proto::pavior::provisioning::v1::operation_metadata::State;
 use pavior_provisioning::domain::failure::{Failure, FailureReason};
@@ -16,8 +17,10 @@ use pavior_testkit::db::both;
 use sea_orm::EntityTrait;
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tonic::Code;
 
-use crate::fixture::{Fixture, hello, metadata, problem};
+use crate::fixture::{Fixture, HELLO, hello, metadata, problem, refused};
 use crate::harness::*;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -210,6 +213,43 @@ async fn whoever_restores_is_the_actor_of_what_is_put_off() {
             1 => Ok(()),
             other => Err(other),
         }
+    })
+    .await;
+}
+
+/// A creation of which a part was done in the copy, while another was under way. What was done is gone by now, and something
+/// else may have its name.
+#[tokio::test]
+async fn what_builds_on_something_that_is_gone_does_not_go_on() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        let gate = Arc::new(Semaphore::new(0));
+        f.driver.script(CallKind::Apply, "pipeline", [Behaviour::Gate(gate.clone())]);
+        let operation = f.projects().create_project(f.call(hello())).await.unwrap().into_inner();
+        pavior_testkit::wait_for("the call to be under way", LIMIT, async || {
+            let calls: Vec<String> = f.driver.calls().into_iter().map(|call| call.step).collect();
+            if calls.iter().any(|step| step == "pipeline") { Ok(()) } else { Err(calls) }
+        })
+        .await;
+        let (clock, ids) = tools();
+        let parked = park(f.store.clone(), clock, ids, &restorer()).await.unwrap();
+        assert_eq!(parked, std::slice::from_ref(&operation.name));
+        gate.add_permits(1);
+        let repository = format!("{HELLO}/resources/repository");
+        f.driver.vanish(&repository);
+        let request = RetryOperationRequest { name: operation.name.clone(), ..Default::default() };
+        let decoded = refused(f.operation_service().retry_operation(f.call(request)).await);
+        assert_eq!((decoded.code, decoded.reason.as_str()), (Code::FailedPrecondition, "INVALID_STATE"));
+        assert!(
+            decoded.message.starts_with(&format!("what this builds on is gone: `{repository}`. ")),
+            "{}",
+            decoded.message
+        );
+        assert_eq!(decoded.preconditions[0].subject, repository);
+        let request = CancelOperationRequest { name: operation.name.clone() };
+        f.operations().cancel_operation(f.call(request)).await.unwrap();
+        let ended = f.wait(operation).await;
+        assert_eq!(metadata(&ended).state(), State::Compensated);
     })
     .await;
 }

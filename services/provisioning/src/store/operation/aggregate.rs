@@ -27,6 +27,11 @@ pub struct OperationView {
 }
 
 impl OperationView {
+    /// Whether its undo has begun.
+    pub fn undoes(&self) -> bool {
+        self.steps.iter().any(|step| step.state.is_undo())
+    }
+
     /// Whether nothing of it has happened, and all of it can still.
     pub fn untouched(&self) -> bool {
         let waits = |step: &Step| step.start_time.is_none() && step.state.waits();
@@ -117,9 +122,7 @@ impl Aggregate {
 
     /// Whether its undo has begun: from then on it does not go forward any more.
     fn undoing(&self) -> bool {
-        use StepState as S;
-        let undone = [S::UndoReady, S::Undoing, S::Undone, S::UndoStuck];
-        self.steps.iter().any(|step| undone.contains(&step.state))
+        self.steps.iter().any(|step| step.state.is_undo())
     }
 
     /// Whether what it works on is its own: from the beginning, or since it was let begin.
