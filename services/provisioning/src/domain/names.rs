@@ -37,6 +37,7 @@ pub fn entity_identity(name: &str, uid: &str) -> String {
 pub fn entity_of(identity: &str) -> (&str, &str) {
     identity.split_once('#').unwrap_or((identity, ""))
 }
+
 /// The type that runs pipelines.
 pub const PIPELINE_TYPE: &str = "ci-pipeline";
 

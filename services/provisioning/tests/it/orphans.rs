@@ -12,9 +12,11 @@ use pavior_proto::pavior::governance::internal::v1::GetResourceFactsRequest;
 use pavior_proto::pavior::provisioning::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::resource_finding::Kind;
 use pavior_provisioning::store::Db;
+use pavior_provisioning::store::migration::Migrator;
 use pavior_store::outbox::Limits;
 use pavior_testkit::db::both;
 use pavior_testkit::{SystemClock, SystemIds, assert_problem};
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use tonic::Code;
 
@@ -402,6 +404,42 @@ async fn the_name_of_an_orphan_is_held_until_it_is_gone() {
         let cancel = CancelOperationRequest { name: waits.name.clone() };
         f.operations().cancel_operation(f.call(cancel)).await.unwrap();
         f.wait(waits).await;
+    })
+    .await;
+}
+
+/// Entries that were recorded before they had their uid in their identity get it, and so does what a step puts back.
+#[tokio::test]
+async fn entries_from_before_are_recorded_with_their_uid() {
+    both(|db| async {
+        let f = Fixture::new(db).await;
+        f.project().await;
+        f.store
+            .upkeep::<(), pavior_store::StoreError, _>("a test", |tx| {
+                Box::pin(async move {
+                    let step = format!(r#"{{"identity": "{ENTITY}", "outputs": {{"uid": "its-uid"}}}}"#);
+                    for sql in [
+                        r#"UPDATE resource SET outputs = '{"uid": "its-uid"}' WHERE driver = 'catalog-entity'"#,
+                        &format!("UPDATE step SET prior = '{step}' WHERE name = 'entry'"),
+                        "DELETE FROM seaql_migrations WHERE version = 'm20261201_000001_entities'",
+                    ] {
+                        tx.execute_unprepared(sql).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+            .unwrap();
+        pavior_store::migrate::<Migrator>(&f.store).await.unwrap();
+        let row = sea_orm::Statement::from_string(
+            f.store.backend(),
+            "SELECT r.identity, s.prior FROM resource r, step s WHERE r.driver = 'catalog-entity' AND s.name = 'entry'",
+        );
+        let row = f.store.read().query_one_raw(row).await.unwrap().unwrap();
+        let (identity, prior): (String, serde_json::Value) =
+            (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap());
+        let wanted = format!("{ENTITY}#its-uid");
+        assert_eq!((identity.as_str(), prior["identity"].as_str()), (wanted.as_str(), Some(wanted.as_str())));
     })
     .await;
 }
