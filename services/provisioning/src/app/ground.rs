@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use pavior_auth::Permit;
-use pavior_rpc::Problem;
+use pavior_rpc::{ErrorReason, Problem};
 
 use super::App;
 use crate::domain::drift::{Drift, Standing};
@@ -15,11 +15,22 @@ use crate::error::Result;
 use crate::store::{OperationView, ResourceRecord};
 
 impl App {
+    /// Fails where something is gone of what the operation goes on from: it stays as it is until that is there again.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION that names what is gone; UNAVAILABLE when a driver does not say whether a thing is there.
+    pub(super) async fn stands_on_its_ground(&self, permit: &Permit, view: &OperationView) -> Result<()> {
+        let gone = self.lost_ground(permit, view).await?;
+        let Some(first) = gone.first() else { return Ok(()) };
+        let problem = Problem::precondition(ErrorReason::InvalidState, lost(&gone));
+        Err(problem.because("STATE", first, "it is gone, and is not made anew by this").into())
+    }
+
     /// What is gone of what the operation goes on from, and does not make itself; nothing where it builds on nothing.
     ///
     /// # Errors
     /// UNAVAILABLE when a driver does not say whether a thing is there.
-    pub(super) async fn lost_ground(&self, permit: &Permit, view: &OperationView) -> Result<Vec<String>> {
+    async fn lost_ground(&self, permit: &Permit, view: &OperationView) -> Result<Vec<String>> {
         if view.op.parked.is_none() || !view.op.kind.reversible() || view.undoes() {
             return Ok(Vec::new());
         }
@@ -51,11 +62,11 @@ impl App {
 }
 
 /// Why it does not go on.
-pub(super) fn lost(gone: &[String]) -> String {
+fn lost(gone: &[String]) -> String {
     let gone: Vec<String> = gone.iter().map(|name| format!("`{name}`")).collect();
     format!(
-        "what this builds on is gone: {}. Give it up with CancelOperation (`pavior op cancel`), repair the project \
-         (RepairProject) or update the environment, and ask anew",
+        "what this builds on is gone: {}. Repair the project (RepairProject) or update the environment, and take it up \
+         again then; where it is in the way of that itself, give it up first with CancelOperation (`pavior op cancel`)",
         gone.join(", ")
     )
 }

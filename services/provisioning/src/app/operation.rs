@@ -10,8 +10,7 @@ use pavior_rpc::{ErrorReason, Problem, convert};
 use super::approval::outdated;
 use super::decision::unapproved;
 use super::response::OperationAnswer;
-use super::{Answer, App, ChangeContext, ground};
-use crate::domain::failure::{Failure, FailureReason};
+use super::{Answer, App, ChangeContext};
 use crate::domain::names;
 use crate::domain::operation::{Operation, OperationState};
 use crate::engine::Engine;
@@ -117,22 +116,12 @@ impl App {
         let how = match view.op.state == OperationState::Stuck {
             // Whoever asked for it is asked about again, and whoever takes it up was let in by the verb.
             true if view.untouched() => {
-                let gone = self.lost_ground(&context.permit, &view).await?;
-                let refused = || Failure::refusal(FailureReason::PlanStale, ground::lost(&gone));
-                Some(TakeUp::Anew(match gone.is_empty() {
-                    true => self.checked_again(&view.op).await?,
-                    false => Checked::Refused(refused()),
-                }))
+                self.stands_on_its_ground(&context.permit, &view).await?;
+                Some(TakeUp::Anew(self.checked_again(&view.op).await?))
             }
             true => {
                 self.may_be_taken_up(context, &view).await?;
-                let gone = self.lost_ground(&context.permit, &view).await?;
-                if let Some(first) = gone.first() {
-                    let problem = Problem::precondition(ErrorReason::InvalidState, ground::lost(&gone));
-                    return Err(problem
-                        .because("STATE", first, "it is gone, and is not made anew by this")
-                        .into());
-                }
+                self.stands_on_its_ground(&context.permit, &view).await?;
                 Some(TakeUp::Rest)
             }
             false => None,

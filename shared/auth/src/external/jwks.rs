@@ -39,7 +39,15 @@ enum Place {
     Url { url: String, client: reqwest::Client },
 }
 
+/// The keys of one issuer. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct KeySource {
+    source: Arc<Source>,
+    /// One fetch at a time; the rest wait for it or go on with what is there.
+    fetching: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Source {
     issuer: String,
     place: Place,
     algorithms: Vec<Algorithm>,
@@ -48,8 +56,6 @@ pub(crate) struct KeySource {
     tried: AtomicI64,
     cooldown: i64,
     max_age: i64,
-    /// One fetch at a time; the rest wait for it or go on with what is there.
-    fetching: tokio::sync::Mutex<()>,
 }
 
 impl KeySource {
@@ -67,7 +73,7 @@ impl KeySource {
             }
             _ => return Err(wrong("exactly one of `jwks_file` and `jwks_url` must be set".to_owned())),
         };
-        Ok(Self {
+        let source = Source {
             issuer: config.issuer.clone(),
             place,
             algorithms: config.algorithms.clone(),
@@ -75,79 +81,94 @@ impl KeySource {
             tried: AtomicI64::new(NEVER),
             cooldown: i64::from(config.jwks_cooldown_seconds),
             max_age: i64::from(config.jwks_max_age_seconds),
-            fetching: tokio::sync::Mutex::new(()),
-        })
+        };
+        Ok(Self { source: Arc::new(source), fetching: Arc::default() })
     }
 
     /// Which keys there are. Looks for newer ones when they are old, for whoever shows the same token again and again.
     pub(crate) async fn generation(&self, now: OffsetDateTime) -> u64 {
         self.refresh_if_old(now.unix_timestamp()).await;
-        self.set.load().generation
-    }
-
-    /// Whether the keys were looked for less than `seconds` ago. A clock that was set back makes them old, not young.
-    fn tried_within(&self, seconds: i64, now: i64) -> bool {
-        (0..seconds).contains(&now.saturating_sub(self.tried.load(Ordering::Acquire)))
+        self.source.set.load().generation
     }
 
     /// One caller looks for newer keys; the others go on with those that there are.
     async fn refresh_if_old(&self, now: i64) {
-        if self.tried_within(self.max_age, now) {
+        if self.source.tried_within(self.source.max_age, now) {
             return;
         }
-        if let Ok(_one) = self.fetching.try_lock() {
-            self.refresh_quietly(now).await;
+        if let Ok(one) = self.fetching.clone().try_lock_owned() {
+            self.refresh_quietly(one, now).await;
         }
     }
 
     /// The key named `kid` and the generation that it belongs to. Looks for new keys when the name is unknown or the
     /// set is old, but not more often than the cool-down allows; when that fails, the keys at hand stay in use.
     pub(crate) async fn key(&self, kid: &str, now: OffsetDateTime) -> Option<(Arc<PinnedKey>, u64)> {
-        let now = now.unix_timestamp();
-        if self.known(kid).is_some() {
+        let (source, now) = (&self.source, now.unix_timestamp());
+        if source.known(kid).is_some() {
             self.refresh_if_old(now).await;
-        } else if !self.tried_within(self.cooldown, now) || self.fetching.try_lock().is_err() {
+        } else if !source.tried_within(source.cooldown, now) || self.fetching.try_lock().is_err() {
             // Also for a fetch that is under way: it may bring the key.
-            let _one = self.fetching.lock().await;
-            if self.known(kid).is_none() && !self.tried_within(self.cooldown, now) {
-                self.refresh_quietly(now).await;
+            let one = self.fetching.clone().lock_owned().await;
+            if source.known(kid).is_none() && !source.tried_within(source.cooldown, now) {
+                self.refresh_quietly(one, now).await;
             }
         }
-        self.known(kid)
+        source.known(kid)
     }
 
     /// True when there are keys, which are looked for if need be.
     pub(crate) async fn ready(&self, now: OffsetDateTime) -> bool {
         let now = now.unix_timestamp();
-        let loaded = || !self.set.load().keys.is_empty();
-        if !loaded() && !self.tried_within(self.cooldown, now) {
-            let _one = self.fetching.lock().await;
-            if !loaded() {
-                self.refresh_quietly(now).await;
+        if self.is_empty() && !self.source.tried_within(self.source.cooldown, now) {
+            let one = self.fetching.clone().lock_owned().await;
+            if self.is_empty() {
+                self.refresh_quietly(one, now).await;
             }
         }
-        loaded()
+        !self.is_empty()
     }
 
     pub(crate) async fn fetch_now(&self, now: OffsetDateTime) -> Result<(), AuthError> {
-        let _one = self.fetching.lock().await;
-        self.refresh(now.unix_timestamp()).await
+        let one = self.fetching.clone().lock_owned().await;
+        self.refresh(one, now.unix_timestamp()).await
     }
 
     /// Whether there were never any keys: nothing can be said about a token.
     pub(crate) fn is_empty(&self) -> bool {
-        self.set.load().keys.is_empty()
+        self.source.set.load().keys.is_empty()
+    }
+
+    async fn refresh_quietly(&self, one: Fetching, now: i64) {
+        if let Err(error) = self.refresh(one, now).await {
+            tracing::warn!(issuer = %self.source.issuer, %error, "keys of the issuer could not be fetched");
+        }
+    }
+
+    /// In a task of its own, which ends however soon its caller gives up: a fetch that counts as tried was made.
+    async fn refresh(&self, one: Fetching, now: i64) -> Result<(), AuthError> {
+        let source = self.source.clone();
+        let fetched = tokio::spawn(async move {
+            let fetched = source.refresh(now).await;
+            drop(one);
+            fetched
+        });
+        fetched.await.map_err(|error| self.source.unusable(error))?
+    }
+}
+
+/// Held while keys are fetched.
+type Fetching = tokio::sync::OwnedMutexGuard<()>;
+
+impl Source {
+    /// Whether the keys were looked for less than `seconds` ago. A clock that was set back makes them old, not young.
+    fn tried_within(&self, seconds: i64, now: i64) -> bool {
+        (0..seconds).contains(&now.saturating_sub(self.tried.load(Ordering::Acquire)))
     }
 
     fn known(&self, kid: &str) -> Option<(Arc<PinnedKey>, u64)> {
         let set = self.set.load();
         set.keys.get(kid).map(|key| (key.clone(), set.generation))
-    }
-
-    async fn refresh_quietly(&self, now: i64) {
-        if let Err(error) = self.refresh(now).await {
-            tracing::warn!(issuer = %self.issuer, %error, "keys of the issuer could not be fetched");
-        }
     }
 
     async fn refresh(&self, now: i64) -> Result<(), AuthError> {

@@ -19,22 +19,22 @@ use crate::{b64, clock, ids, payload};
 pub(crate) const ISSUER: &str = "https://id.example.com";
 
 /// An identity provider with keys that a test holds.
-struct Provider {
-    keys: Vec<(String, SigningKey)>,
+pub(crate) struct Provider {
+    pub(crate) keys: Vec<(String, SigningKey)>,
 }
 
 impl Provider {
-    fn new(kids: &[&str]) -> Self {
+    pub(crate) fn new(kids: &[&str]) -> Self {
         let keys = kids.iter().map(|kid| ((*kid).to_owned(), SigningKey::generate().unwrap())).collect();
         Self { keys }
     }
 
-    fn jwks(&self) -> String {
+    pub(crate) fn jwks(&self) -> String {
         let keys: Vec<Value> = self.keys.iter().map(|(kid, key)| jwk(kid, key)).collect();
         json!({ "keys": keys }).to_string()
     }
 
-    fn sign(&self, kid: &str, claims: &Value) -> String {
+    pub(crate) fn sign(&self, kid: &str, claims: &Value) -> String {
         let key = &self.keys.iter().find(|(name, _)| name == kid).unwrap().1;
         sign(kid, key, claims)
     }
@@ -70,7 +70,7 @@ fn config(jwks: &Path) -> IssuerConfig {
     }
 }
 
-fn claims(clock: &ManualClock) -> Value {
+pub(crate) fn claims(clock: &ManualClock) -> Value {
     let now = clock.now().unix_timestamp();
     json!({ "iss": ISSUER, "aud": "pavior", "sub": "alice", "iat": now, "exp": now + 600, "groups": ["payments"] })
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod abandoned;
 mod bounds;
 mod external;
 mod internal;
