@@ -61,8 +61,8 @@ pub(crate) fn layers(source: &Source) -> Vec<String> {
                 }
             }
             None => {
-                let is_store =
-                    source.path.starts_with("shared/store/") || source.path == "shared/resource/src/table.rs";
+                let stores = ["shared/store/", "shared/resource/src/table/", "shared/resource/src/table.rs"];
+                let is_store = stores.iter().any(|store| source.path.starts_with(store));
                 if !is_store {
                     forbid(&["sea_orm"], "the database belongs to the store");
                 }

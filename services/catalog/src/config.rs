@@ -17,6 +17,10 @@ pub struct Config {
     pub sweep_interval_ms: u64,
     /// The code of the currency (ISO 4217) that all costs are in.
     pub currency: String,
+    /// For how many days what is deleted is kept, to be listed; 0 for not at all.
+    pub deleted_retention_days: u32,
+    /// How many deleted resources of a type are kept in an organization, at most; the oldest go first.
+    pub max_deleted: u64,
     /// What may wait for the audit service before changes are refused.
     pub outbox: OutboxConfig,
 }
@@ -29,6 +33,8 @@ impl Default for Config {
             max_message_bytes: 4 * 1024 * 1024,
             sweep_interval_ms: 60 * 60 * 1_000,
             currency: "USD".to_owned(),
+            deleted_retention_days: 30,
+            max_deleted: 1_000,
             outbox: OutboxConfig::default(),
         }
     }
@@ -57,6 +63,8 @@ impl Config {
         );
         want(self.sweep_interval_ms >= 1_000, "`sweep_interval_ms` must be at least 1000");
         want(pavior_core::money::is_currency(&self.currency), "`currency` must be a code such as `EUR`");
+        want(self.deleted_retention_days <= 3_650, "`deleted_retention_days` must be at most 3650");
+        want(self.max_deleted <= 100_000, "`max_deleted` must be at most 100000");
         problems.extend(self.outbox.problems());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }

@@ -33,7 +33,7 @@ use pavior_proto::pavior::governance::internal::v1::resource_facts_service_serve
 use pavior_proto::pavior::identity::internal::v1::directory_service_server::DirectoryServiceServer;
 use pavior_proto::pavior::identity::v1::identity_service_server::IdentityServiceServer;
 use pavior_relay::{compared_check, outbox_relay};
-use pavior_resource::{Kernel, idempotency_sweeper};
+use pavior_resource::{Keeping, Kernel, sweeper};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_runtime::{Component, HealthCheck, Task};
@@ -93,7 +93,9 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     let relay = outbox_relay(store.clone(), &outbox, sink, &meter, "catalog outbox");
     let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
     let max_page_bytes = config.max_page_bytes;
-    let kernel = Kernel { store: store.clone(), outbox, clock: clock.clone(), ids, tokens, max_page_bytes };
+    let keeping = Keeping::days(config.deleted_retention_days, config.max_deleted);
+    let kernel =
+        Kernel { store: store.clone(), outbox, clock: clock.clone(), ids, tokens, max_page_bytes, keeping };
     let api = api::Api::new(app::App::new(kernel, &config.currency));
     let limit = config.max_message_bytes;
     // A question about facts may hold a whole change, and says a little about it.
@@ -108,7 +110,7 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
         .add_service(RegistrationServiceServer::new(api.clone()).max_decoding_message_size(limit))
         .add_service(facts);
     let sweep = Duration::from_millis(config.sweep_interval_ms);
-    let tasks = vec![relay.task, idempotency_sweeper(store.clone(), clock, sweep)];
+    let tasks = vec![relay.task, sweeper(store.clone(), clock, sweep, store::purges())];
     let closed = store.clone();
     let closing = vec![Task::new("catalog_database", move |_| async move { Ok(closed.close().await?) })];
     let history = compared_check(&store, "catalog history", "nobody is allowed a change");

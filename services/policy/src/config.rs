@@ -38,6 +38,10 @@ pub struct Config {
     pub max_policy_revisions: u64,
     /// Most policy bindings of an organization.
     pub max_policy_bindings: u64,
+    /// For how many days what is deleted is kept, to be listed; 0 for not at all.
+    pub deleted_retention_days: u32,
+    /// How many deleted resources of a type are kept in an organization, at most; the oldest go first.
+    pub max_deleted: u64,
     /// What may wait for the audit service before changes are refused.
     pub outbox: OutboxConfig,
 }
@@ -60,6 +64,8 @@ impl Default for Config {
             max_policies: 500,
             max_policy_revisions: 100,
             max_policy_bindings: 2_000,
+            deleted_retention_days: 30,
+            max_deleted: 1_000,
             outbox: OutboxConfig::default(),
         }
     }
@@ -95,6 +101,8 @@ impl Config {
         want(self.decision_retention_days > 0, "`decision_retention_days` must not be 0");
         want(self.max_decisions > 0, "`max_decisions` must not be 0");
         want(self.max_policy_revisions > 0, "`max_policy_revisions` must not be 0");
+        want(self.deleted_retention_days <= 3_650, "`deleted_retention_days` must be at most 3650");
+        want(self.max_deleted <= 100_000, "`max_deleted` must be at most 100000");
         problems.extend(self.outbox.problems());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }

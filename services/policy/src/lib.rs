@@ -36,7 +36,7 @@ use pavior_proto::pavior::policy::v1::access_service_server::AccessServiceServer
 use pavior_proto::pavior::policy::v1::approval_service_server::ApprovalServiceServer;
 use pavior_proto::pavior::policy::v1::policy_service_server::PolicyServiceServer;
 use pavior_relay::{compared_check, outbox_relay};
-use pavior_resource::Kernel;
+use pavior_resource::{Keeping, Kernel};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_rpc::paging::MAX_PAGE_BYTES;
@@ -131,7 +131,8 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
     let relay = outbox_relay(store.clone(), &outbox, sink, &meter, "policy outbox");
     let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
     let max_page_bytes = MAX_PAGE_BYTES;
-    let kernel = Kernel { store: store.clone(), outbox, clock, ids, tokens, max_page_bytes };
+    let keeping = Keeping::days(config.deleted_retention_days, config.max_deleted);
+    let kernel = Kernel { store: store.clone(), outbox, clock, ids, tokens, max_page_bytes, keeping };
     let app = App {
         inner: Arc::new(Inner {
             kernel,

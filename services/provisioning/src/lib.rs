@@ -44,7 +44,7 @@ use pavior_proto::pavior::provisioning::v1::pipeline_service_server::PipelineSer
 use pavior_proto::pavior::provisioning::v1::plan_service_server::PlanServiceServer;
 use pavior_proto::pavior::provisioning::v1::project_service_server::ProjectServiceServer;
 use pavior_relay::{compare_histories, outbox_relay};
-use pavior_resource::Kernel;
+use pavior_resource::{Keeping, Kernel};
 use pavior_rpc::Transport;
 use pavior_rpc::audit::AuditSink;
 use pavior_rpc::paging::MAX_PAGE_BYTES;
@@ -149,6 +149,8 @@ pub async fn build(config: Config, deps: Deps) -> anyhow::Result<Component> {
         ids: db.ids.clone(),
         tokens: PageTokens::new(page_token_key).with_clock(clock),
         max_page_bytes: MAX_PAGE_BYTES,
+        // Projects and environments end by operations, which keep what they were.
+        keeping: Keeping::NOTHING,
     };
     let app = App {
         inner: Arc::new(Inner {

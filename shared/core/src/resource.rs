@@ -41,21 +41,32 @@ pub struct Stored<F> {
     pub create_time: OffsetDateTime,
     /// When it was last changed.
     pub update_time: OffsetDateTime,
+    /// That it is deleted; nothing while it is there.
+    pub ended: Option<Ended>,
     /// What is particular to its type.
     pub fields: F,
+}
+
+/// That a resource is deleted, and until when it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// When it was deleted.
+    pub delete_time: OffsetDateTime,
+    /// Until when it is kept.
+    pub purge_time: OffsetDateTime,
 }
 
 impl<F> Stored<F> {
     /// A new one, at revision 1.
     pub fn new(organization: &str, id: &str, uid: Uuid, now: OffsetDateTime, fields: F) -> Self {
         let (organization, id) = (organization.to_owned(), id.to_owned());
-        Self { organization, id, uid, revision: 1, create_time: now, update_time: now, fields }
+        Self { organization, id, uid, revision: 1, create_time: now, update_time: now, ended: None, fields }
     }
 
     /// The next revision, with other fields.
     #[must_use]
     pub fn next(&self, now: OffsetDateTime, fields: F) -> Self {
-        let Self { organization, id, uid, revision, create_time, update_time: _, fields: _ } = self;
+        let Self { organization, id, uid, revision, create_time, update_time: _, ended: _, fields: _ } = self;
         Self {
             organization: organization.clone(),
             id: id.clone(),
@@ -63,6 +74,7 @@ impl<F> Stored<F> {
             revision: revision + 1,
             create_time: *create_time,
             update_time: now,
+            ended: None,
             fields,
         }
     }

@@ -197,6 +197,7 @@ fn write_list(out: &mut String, request: &MessageDescriptor, response: &MessageD
     accessors(out, request, &["parent", "page_token", "filter", "order_by"])?;
     writeln!(out, "    fn page_size(&self) -> i32 {{ self.page_size }}")?;
     flag(out, request, "return_total_size")?;
+    flag(out, request, "show_deleted")?;
     let (count, total) = if counted { ("total_size", ", total_size") } else { ("_", "") };
     writeln!(
         out,

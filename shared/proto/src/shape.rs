@@ -91,6 +91,10 @@ pub trait ListRequest: Request {
     fn return_total_size(&self) -> bool {
         false
     }
+    /// Whether to list what is deleted and still kept, too (AIP-164).
+    fn show_deleted(&self) -> bool {
+        false
+    }
     /// The page with these.
     fn respond(
         items: Vec<Self::Resource>,

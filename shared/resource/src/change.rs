@@ -127,6 +127,25 @@ impl<'c, S: Service> Work<'c, S> {
         self.find(parent, id).await?.ok_or_else(|| Error::not_found::<T>(name))
     }
 
+    /// Deletes a resource, and keeps it as what is deleted. Gives it with the times of its end.
+    ///
+    /// # Errors
+    /// A row that has moved on is a lost race; and the database's.
+    pub async fn end<T: Table>(&self, before: &Stored<T>) -> Result<Stored<T>, Error> {
+        let keeping = self.service.kernel().keeping;
+        let ended = self.rows().delete(self.permit, before, self.now, keeping).await?;
+        Ok(Stored { ended: Some(ended), ..before.clone() })
+    }
+
+    /// Deletes several that nothing else changes meanwhile.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn end_all<T: Table>(&self, before: &[Stored<T>]) -> Result<(), Error> {
+        let keeping = self.service.kernel().keeping;
+        Ok(self.rows().delete_all(self.permit, before, self.now, keeping).await?)
+    }
+
     /// Fails when there are so many resources of a type already.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use pavior_store::StoreError;
 use crate::change::{Done, Work};
 use crate::error::field_of;
 use crate::etag::check_etag;
-use crate::table::{ListQuery, Listing, Rows, Table};
+use crate::table::list::{ListQuery, Listing};
+use crate::table::{Rows, Table};
 use crate::{AuditEntry, Error, Keeps, Service};
 
 /// Most dependents that an error names.
@@ -171,7 +172,8 @@ pub async fn upsert<T: Rules>(
     update(work, command, |before| merge(Some(before))).await
 }
 
-/// Deletes a resource that nothing refers to. Gives it as it was; nothing when there was none and that is allowed.
+/// Deletes a resource that nothing refers to. Gives it as it was, with the times of its end; nothing when there was none
+/// and that is allowed.
 ///
 /// # Errors
 /// A resource that does not exist, an etag that is not the current one, and dependents.
@@ -188,10 +190,10 @@ pub async fn delete<T: Rules>(
     };
     check_etag(etag, before.etag())?;
     refuse_dependents(&before, T::dependents(work, &before).await?)?;
-    work.rows().delete(work.permit, &before).await?;
+    let ended = work.end(&before).await?;
     T::written(work, Some(&before), None).await?;
     let entry = AuditEntry::of(Some(&before), None);
-    Ok(Done::new(Some(before), entry))
+    Ok(Done::new(Some(ended), entry))
 }
 
 /// Returns a resource.

@@ -6,7 +6,7 @@ use pavior_rpc::problem::{ErrorReason, FieldViolation, Problem, noun};
 use pavior_store::idempotency::IdempotencyError;
 use pavior_store::{Retryable, StoreError};
 
-use crate::table::ListError;
+use crate::table::list::ListError;
 
 /// An error of any resource. Services have those of their own beside it.
 #[derive(Debug, thiserror::Error)]

@@ -44,10 +44,10 @@ pub use message::{Scope, Wire, decode, unfit};
 pub use names::{Named, id_of, name, parent, parse};
 pub use patch::Patch;
 pub use pavior_core::resource::{Fields, Stored, Violation, Violations};
-pub use table::{
-    CHUNK, Key, ListError, ListQuery, Listing, Rows, Table, all_set, confined, fields_of, stored_time,
-};
-pub use tasks::idempotency_sweeper;
+pub use table::deleted::{self, Keeping, Purge};
+pub use table::list::{ListError, ListQuery, Listing};
+pub use table::{CHUNK, Key, Rows, Table, all_set, confined, fields_of, stored_time};
+pub use tasks::sweeper;
 
 // What `keeps` names.
 #[doc(hidden)]
@@ -61,7 +61,7 @@ pub use pavior_store::StoreError;
 #[doc(hidden)]
 pub use table::ConnectionTrait;
 pub use wire::{
-    Answer, close, close_cut, create, create_with, delete, delete_with, get, get_with, gone, list,
+    Answer, close, close_cut, create, create_with, delete, delete_with, end_times, get, get_with, gone, list,
     list_across, list_query, open_page, read_request, respond, times, update, update_with,
 };
 
@@ -80,6 +80,8 @@ pub struct Kernel {
     pub tokens: PageTokens,
     /// A page ends before it is larger.
     pub max_page_bytes: usize,
+    /// How long what is deleted is kept.
+    pub keeping: Keeping,
 }
 
 /// A service that keeps resources. Cheap to clone.

@@ -31,6 +31,7 @@ macro_rules! stored {
             revision,
             create_time: $crate::stored_time(create_time)?,
             update_time: $crate::stored_time(update_time)?,
+            ended: None,
             fields,
         })
     }};

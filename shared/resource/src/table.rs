@@ -1,11 +1,13 @@
 //! Tables of resources: find, list, insert, update and delete by organization and id. Every query takes a permit and
 //! sees its organization only.
 
+pub mod deleted;
+pub(crate) mod list;
+
 use pavior_auth::Permit;
-use pavior_core::filter::{Filter, order_by};
+use pavior_core::filter::Filter;
 use pavior_core::resource::{Fields, Stored};
 use pavior_store::filter::{FieldMap, FilterError};
-use pavior_store::keyset::{KeyKind, Keyset, PositionError};
 use pavior_store::{StoreError, filter};
 pub use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
@@ -13,21 +15,18 @@ use sea_orm::{
     ActiveModelTrait as _, Condition, DbBackend, EntityTrait, IntoActiveModel, PaginatorTrait,
     QueryFilter as _, QuerySelect as _, Select,
 };
-use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
-
-use crate::Error;
 
 /// Most values in one `IN` list or rows in one insert; both databases bound the number of bound values.
 pub const CHUNK: usize = 500;
 
 // Every table of resources has these columns.
-const UID: &str = "uid";
-const ORGANIZATION: &str = "organization";
-const ID: &str = "id";
-const REVISION: &str = "revision";
-const CREATE_TIME: &str = "create_time";
-const UPDATE_TIME: &str = "update_time";
+pub(crate) const UID: &str = "uid";
+pub(crate) const ORGANIZATION: &str = "organization";
+pub(crate) const ID: &str = "id";
+pub(crate) const REVISION: &str = "revision";
+pub(crate) const CREATE_TIME: &str = "create_time";
+pub(crate) const UPDATE_TIME: &str = "update_time";
 
 /// Something that a list can be sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub enum Key {
     Column(&'static str),
 }
 
-type Model<T> = <<T as Table>::Entity as EntityTrait>::Model;
+pub(crate) type Model<T> = <<T as Table>::Entity as EntityTrait>::Model;
 type Active<T> = <<T as Table>::Entity as EntityTrait>::ActiveModel;
 
 /// The table of a type of resource.
@@ -53,6 +52,8 @@ pub trait Table: Fields {
     type Entity: EntityTrait<Model: IntoActiveModel<Active<Self>> + Send + Sync, ActiveModel: Send, Column: Copy>;
     /// The column of the resource above, other than the organization: an entity's kind, a version's template.
     const PARENT: Option<&'static str> = None;
+    /// The tables, each with its column of uids, whose rows belong to it and are kept as long as it is, when deleted.
+    const WITH_IT: &'static [(&'static str, &'static str)] = &[];
     /// What a list is sorted by when nobody says.
     const DEFAULT_ORDER: &'static [(Key, bool)] = &[(Key::Id, false)];
     /// The order fields, each with what it means.
@@ -88,70 +89,6 @@ pub trait Table: Fields {
 /// The filter fields of a table.
 pub fn fields_of<T: Table>(backend: DbBackend) -> FieldMap {
     T::filter_fields(FieldMap::new(backend).timestamp_micros("create_time", CREATE_TIME))
-}
-
-/// What to list.
-#[derive(Debug, Clone)]
-pub struct ListQuery {
-    /// The id of the resource above, other than the organization; `None` for all.
-    pub parent: Option<String>,
-    /// What they must be like.
-    pub filter: Filter,
-    /// Fields with whether they are descending.
-    pub order: Vec<(Vec<String>, bool)>,
-    /// At most so many rows.
-    pub limit: u64,
-    /// The position of the last row of the page before.
-    pub after: Option<Json>,
-    /// Whether all rows are counted, those of other pages included.
-    pub count: bool,
-}
-
-impl ListQuery {
-    /// From the arguments of a list.
-    ///
-    /// # Errors
-    /// A filter or an order that cannot be read.
-    pub fn new(
-        parent: Option<String>,
-        filter: &str,
-        order: &str,
-        limit: u64,
-        after: Option<Json>,
-    ) -> Result<Self, Error> {
-        let refuse = |field, message| Error::Filter { field, message };
-        let filter = Filter::parse(filter).map_err(|error| refuse("filter", error.to_string()))?;
-        let order = order_by(order).map_err(|error| refuse("order_by", error.to_string()))?;
-        Ok(Self { parent, filter, order, limit, after, count: false })
-    }
-}
-
-/// Rows with their positions.
-#[derive(Debug, Clone)]
-pub struct Listing<T> {
-    /// The resources.
-    pub rows: Vec<Stored<T>>,
-    /// Where each of them is in the order, for page tokens.
-    pub positions: Vec<Json>,
-    /// How many rows there are on all pages, when that was asked.
-    pub total: Option<u64>,
-}
-
-/// Why a list cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// The filter names what is not there.
-    #[error("{0}")]
-    Filter(FilterError),
-    /// The order names what is not there.
-    #[error("{0}")]
-    Order(String),
-    /// The page token is for another order.
-    #[error(transparent)]
-    Position(#[from] PositionError),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// Queries over a connection or in a transaction.
@@ -229,37 +166,6 @@ impl<'a, C: ConnectionTrait> Rows<'a, C> {
         Ok(below::<T>(permit, None).count(self.connection).await?)
     }
 
-    /// A page.
-    ///
-    /// # Errors
-    /// A filter, an order or a position that cannot be used, and the database's.
-    pub async fn page<T: Table>(&self, permit: &Permit, query: &ListQuery) -> Result<Listing<T>, ListError> {
-        let mut select = below::<T>(permit, query.parent.as_deref());
-        if !query.filter.is_empty() {
-            let condition = T::condition(permit.organization(), &query.filter, self.backend());
-            select = select.filter(condition.map_err(ListError::Filter)?);
-        }
-        let total = match query.count {
-            true => Some(select.clone().count(self.connection).await.map_err(StoreError::from)?),
-            false => None,
-        };
-        let keys = keys::<T>(query)?;
-        let mut keyset = Keyset::new(self.backend());
-        for (key, descending) in &keys {
-            let (column, kind) = column::<T>(*key).ok_or_else(|| ListError::Order(format!("{key:?}")))?;
-            keyset = keyset.key(Expr::col(column), kind, *descending);
-        }
-        let keyset = keyset.key(Expr::col(UID), KeyKind::Uuid, false);
-        if let Some(position) = &query.after {
-            select = select.filter(keyset.after(position)?);
-        }
-        let models =
-            keyset.order(select).limit(query.limit).all(self.connection).await.map_err(StoreError::from)?;
-        let rows = models.into_iter().map(T::read).collect::<Result<Vec<_>, _>>()?;
-        let positions = rows.iter().map(|row| position::<T>(row, &keys)).collect();
-        Ok(Listing { rows, positions, total })
-    }
-
     /// Ids of the first resources below `parent`.
     ///
     /// # Errors
@@ -308,25 +214,10 @@ impl<'a, C: ConnectionTrait> Rows<'a, C> {
             .await?;
         if done.rows_affected == 1 { Ok(()) } else { Err(StoreError::Concurrent) }
     }
-
-    /// Deletes the row of this revision.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn delete<T: Table>(&self, permit: &Permit, stored: &Stored<T>) -> Result<(), StoreError> {
-        confined(permit, &stored.organization)?;
-        let done = T::Entity::delete_many()
-            .filter(Expr::col(ORGANIZATION).eq(permit.organization()))
-            .filter(Expr::col(UID).eq(stored.uid))
-            .filter(Expr::col(REVISION).eq(stored.revision))
-            .exec(self.connection)
-            .await?;
-        if done.rows_affected == 1 { Ok(()) } else { Err(StoreError::Concurrent) }
-    }
 }
 
 /// The resources of the organization; `None` below whichever parent.
-fn below<T: Table>(permit: &Permit, parent: Option<&str>) -> Select<T::Entity> {
+pub(crate) fn below<T: Table>(permit: &Permit, parent: Option<&str>) -> Select<T::Entity> {
     let select = T::Entity::find().filter(Expr::col(ORGANIZATION).eq(permit.organization()));
     match (T::PARENT, parent) {
         (Some(column), Some(parent)) => select.filter(Expr::col(column).eq(parent)),
@@ -360,44 +251,4 @@ pub fn stored_time(micros: i64) -> Result<OffsetDateTime, StoreError> {
 /// A row in which every column is to be written.
 pub fn all_set<T: Table>(row: Model<T>) -> Active<T> {
     row.into_active_model().reset_all()
-}
-
-fn keys<T: Table>(query: &ListQuery) -> Result<Vec<(Key, bool)>, ListError> {
-    if query.order.is_empty() {
-        return Ok(T::DEFAULT_ORDER.to_vec());
-    }
-    let mut keys = Vec::new();
-    for (path, descending) in &query.order {
-        let field = path.join(".");
-        let known = T::ORDER.iter().find(|(name, _)| *name == field);
-        let (_, known) = known.ok_or_else(|| {
-            let sortable = T::ORDER.iter().map(|(name, _)| *name);
-            ListError::Order(format!("`{field}` {}", filter::unsortable(&field, sortable)))
-        })?;
-        keys.extend(known.iter().map(|key| (*key, *descending)));
-    }
-    Ok(keys)
-}
-
-fn column<T: Table>(key: Key) -> Option<(&'static str, KeyKind)> {
-    match key {
-        Key::Id => Some((ID, KeyKind::Text)),
-        Key::CreateTime => Some((CREATE_TIME, KeyKind::Number)),
-        Key::UpdateTime => Some((UPDATE_TIME, KeyKind::Number)),
-        Key::Parent => Some((T::PARENT?, KeyKind::Text)),
-        Key::Column(column) => Some((column, KeyKind::Text)),
-    }
-}
-
-fn position<T: Table>(row: &Stored<T>, keys: &[(Key, bool)]) -> Json {
-    let value = |key: Key| match key {
-        Key::Id => json!(row.id),
-        Key::CreateTime => json!(pavior_store::micros(row.create_time)),
-        Key::UpdateTime => json!(pavior_store::micros(row.update_time)),
-        Key::Parent => json!(row.fields.parent()),
-        Key::Column(column) => json!(T::key_value(row, column)),
-    };
-    let mut values: Vec<Json> = keys.iter().map(|(key, _)| value(*key)).collect();
-    values.push(pavior_store::keyset::position::uuid(row.uid));
-    Json::Array(values)
 }

@@ -1,4 +1,4 @@
-//! Background work that every service with request ids has. The delivery of the outbox is `pavior_relay::outbox_relay`.
+//! Background work that every service with resources has. The delivery of the outbox is `pavior_relay::outbox_relay`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,12 @@ use pavior_core::clock::Clock;
 use pavior_runtime::Task;
 use pavior_store::{Store, idempotency};
 
-/// Forgets the answers that were kept for repeated requests once they are a day old.
-pub fn idempotency_sweeper(store: Store, clock: Arc<dyn Clock>, interval: Duration) -> Task {
-    Task::new("idempotency_sweeper", move |cancel| async move {
+use crate::table::deleted::Purge;
+
+/// Forgets the answers that were kept for repeated requests once they are a day old, and what is deleted once it is no
+/// longer kept.
+pub fn sweeper(store: Store, clock: Arc<dyn Clock>, interval: Duration, purges: Vec<Purge>) -> Task {
+    Task::new("sweeper", move |cancel| async move {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
@@ -19,6 +22,12 @@ pub fn idempotency_sweeper(store: Store, clock: Arc<dyn Clock>, interval: Durati
                 Ok(swept) => tracing::debug!(swept, "kept answers swept"),
                 // What is not swept now is swept later.
                 Err(error) => tracing::warn!(%error, "kept answers could not be swept"),
+            }
+            for purge in &purges {
+                match purge.run(&store, &*clock).await {
+                    Ok(purged) => tracing::debug!(purged, "what was deleted is purged"),
+                    Err(error) => tracing::warn!(%error, "what was deleted could not be purged"),
+                }
             }
         }
     })

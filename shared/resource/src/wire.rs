@@ -4,7 +4,7 @@ use pavior_auth::Permit;
 use pavior_core::Fault;
 use pavior_core::id::validate_new_id;
 use pavior_core::page::PageTokens;
-use pavior_core::resource::{Stored, Violation, Violations};
+use pavior_core::resource::{Ended, Stored, Violation, Violations};
 use pavior_proto::shape::{self, CreateRequest, DeleteRequest, GetRequest, ListRequest, UpdateRequest};
 use pavior_rpc::mask::ReadMask;
 use pavior_rpc::paging::Page;
@@ -14,6 +14,7 @@ use pavior_store::TxFuture;
 use prost::{Message, Name};
 use prost_types::Timestamp;
 use serde_json::Value as Json;
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
 use crate::change::{commit, once};
@@ -22,7 +23,7 @@ use crate::error::{Error, bracketed, field_violations};
 use crate::message::{Scope, Wire, representable};
 use crate::names::{Named, collection_of, name, parent};
 use crate::patch::Patch;
-use crate::table::ListQuery;
+use crate::table::list::ListQuery;
 use crate::{ChangeContext, Done, Kernel, Service, Work};
 
 /// What a handler gives.
@@ -116,7 +117,7 @@ where
     respond(answer.await)
 }
 
-/// Answers a standard `Delete` with the resource as it was; with an empty message when there was none and that is
+/// Answers a standard `Delete` with the resource as it was and the times of its end; with an empty message when there was none and that is
 /// allowed.
 ///
 /// # Errors
@@ -339,7 +340,8 @@ fn new_id_problems<T: Wire, R: CreateRequest>(id: &str) -> Vec<Violation> {
 /// # Errors
 /// INVALID_ARGUMENT for a size, a token or a mask that cannot be used.
 pub fn open_page<R: ListRequest>(tokens: &PageTokens, request: &R) -> Result<Page, Problem> {
-    let args = [R::PATH, request.parent(), request.filter(), request.order_by()];
+    let deleted = if request.show_deleted() { "deleted" } else { "" };
+    let args = [R::PATH, request.parent(), request.filter(), request.order_by(), deleted];
     let page = Page::open(tokens, request.page_size(), request.page_token(), &args)?;
     Ok(page.with_fields(ReadMask::of::<R::Resource>(request.read_mask())?))
 }
@@ -355,7 +357,7 @@ pub fn list_query<R: ListRequest>(
 ) -> Result<ListQuery, Error> {
     let (filter, order_by) = (request.filter(), request.order_by());
     let query = ListQuery::new(parent, filter, order_by, page.limit(), page.after.clone())?;
-    Ok(ListQuery { count: request.return_total_size(), ..query })
+    Ok(ListQuery { count: request.return_total_size(), deleted: request.show_deleted(), ..query })
 }
 
 /// The answer to a list, which ends early when it would be too large to send. Rows come with their positions; `total` is
@@ -397,6 +399,12 @@ pub fn close_cut<R: ListRequest>(
 /// The times of creation and of the last change.
 pub fn times<F>(stored: &Stored<F>) -> (Option<Timestamp>, Option<Timestamp>) {
     (Some(convert::to_timestamp(stored.create_time)), Some(convert::to_timestamp(stored.update_time)))
+}
+
+/// The times of its deletion and until which it is kept, of what is deleted.
+pub fn end_times<F>(stored: &Stored<F>) -> (Option<Timestamp>, Option<Timestamp>) {
+    let time = |of: fn(&Ended) -> OffsetDateTime| stored.ended.as_ref().map(of).map(convert::to_timestamp);
+    (time(|ended| ended.delete_time), time(|ended| ended.purge_time))
 }
 
 /// Equal, whether words are divided by spaces or underscores.

@@ -1,6 +1,7 @@
 //! What every resource must keep to, whatever it is and whichever service keeps it: the parts that its methods call for.
 
 mod declared;
+mod deleted;
 mod missing;
 mod read;
 
@@ -132,6 +133,9 @@ pub async fn check<'a>(subject: &'a Subject<'a>) {
         if declared.parts().contains(&Part::AllowMissing) {
             one.missing_ones_are_made_where_that_is_allowed().await;
         }
+        if declared.parts().contains(&Part::Deleted) {
+            one.what_is_deleted_is_listed_when_asked_for().await;
+        }
         let ids = ["read-a", "read-b"];
         for id in ids {
             one.make(id).await;
@@ -143,7 +147,7 @@ pub async fn check<'a>(subject: &'a Subject<'a>) {
             missing: one.name("nobody"),
         };
         let reads = Reads { subject, declared, existing };
-        let changes = [Part::Changes, Part::AllowMissing];
+        let changes = [Part::Changes, Part::AllowMissing, Part::Deleted];
         for part in declared.parts().into_iter().filter(|part| !changes.contains(part)) {
             reads.check(part).await;
         }

@@ -5,8 +5,8 @@ use pavior_core::Fault;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
-    Answer, Error as ResourceError, Named, Scope, Service as _, Wire, close_cut, get_with, list_query, name,
-    open_page, parent, read_request, respond, times,
+    Answer, Error as ResourceError, Named, Scope, Service as _, Wire, close_cut, end_times, get_with,
+    list_query, name, open_page, parent, read_request, respond, times,
 };
 use pavior_rpc::problem::Problem;
 use prost::Message as _;
@@ -26,6 +26,7 @@ impl Wire for EntityFields {
 
     fn encode(stored: &Stored<Self>) -> pb::Entity {
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self {
             kind: _,
             display_name,
@@ -43,6 +44,8 @@ impl Wire for EntityFields {
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name: display_name.clone(),
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             description: description.clone(),
@@ -70,6 +73,8 @@ impl Wire for EntityFields {
             etag: _,
             display_name,
             create_time: _,
+            delete_time: _,
+            purge_time: _,
             update_time: _,
             description,
             labels,

@@ -1,7 +1,7 @@
 //! Groups on the wire.
 
 use pavior_proto::pavior::identity::v1 as identity_pb;
-use pavior_resource::{Scope, Wire, id_of, times};
+use pavior_resource::{Scope, Wire, end_times, id_of, times};
 
 use crate::app::App;
 use crate::domain::{GroupFields, Stored, Violations};
@@ -11,6 +11,7 @@ impl Wire for GroupFields {
 
     fn encode(stored: &Stored<Self>) -> identity_pb::Group {
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self { display_name, description, parent } = stored.fields.clone();
         let parent_group = parent.map(|id| format!("organizations/{}/groups/{id}", stored.organization));
         identity_pb::Group {
@@ -18,6 +19,8 @@ impl Wire for GroupFields {
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name,
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             description,
@@ -37,6 +40,8 @@ impl Wire for GroupFields {
             etag: _,
             display_name,
             create_time: _,
+            delete_time: _,
+            purge_time: _,
             update_time: _,
             description,
             parent_group,

@@ -1,7 +1,7 @@
 //! Kinds on the wire.
 
 use pavior_proto::pavior::catalog::v1 as pb;
-use pavior_resource::{Scope, Wire, times};
+use pavior_resource::{Scope, Wire, end_times, times};
 
 use super::convert::schema;
 use crate::app::App;
@@ -13,12 +13,15 @@ impl Wire for KindFields {
 
     fn encode(stored: &Stored<Self>) -> pb::Kind {
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self { display_name, description, spec_schema, relation_rules, built_in } = stored.fields.clone();
         pb::Kind {
             name: stored.name(),
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name,
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             description,
@@ -40,6 +43,8 @@ impl Wire for KindFields {
             etag: _,
             display_name,
             create_time: _,
+            delete_time: _,
+            purge_time: _,
             update_time: _,
             description,
             relation_rules,

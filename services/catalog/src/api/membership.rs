@@ -1,7 +1,7 @@
 //! Memberships on the wire.
 
 use pavior_proto::pavior::identity::v1 as identity_pb;
-use pavior_resource::{Scope, Wire, times};
+use pavior_resource::{Scope, Wire, end_times, times};
 
 use crate::app::App;
 use crate::domain::membership::Source;
@@ -12,6 +12,7 @@ impl Wire for MembershipFields {
 
     fn encode(stored: &Stored<Self>) -> identity_pb::Membership {
         let (create_time, _) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self { group: _, member, source } = stored.fields.clone();
         let source = match source {
             Source::Api => identity_pb::membership::Source::Api,
@@ -22,6 +23,8 @@ impl Wire for MembershipFields {
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             member,
+            delete_time,
+            purge_time,
             create_time,
             source: source.into(),
         }
@@ -33,7 +36,16 @@ impl Wire for MembershipFields {
         _before: Option<&Self>,
         _violations: &mut Violations,
     ) -> Option<Self> {
-        let identity_pb::Membership { name: _, uid: _, etag: _, member, create_time: _, source: _ } = message;
+        let identity_pb::Membership {
+            name: _,
+            uid: _,
+            etag: _,
+            member,
+            create_time: _,
+            delete_time: _,
+            purge_time: _,
+            source: _,
+        } = message;
         Some(Self { group: scope.parent.to_owned(), member: member.clone(), source: Source::Api })
     }
 }

@@ -6,7 +6,7 @@ use pavior_proto::google::r#type as money_pb;
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
-    Answer, Error as ResourceError, Scope, Wire, id_of, parse, read_request, respond, times,
+    Answer, Error as ResourceError, Scope, Wire, end_times, id_of, parse, read_request, respond, times,
 };
 use pavior_rpc::convert::{from_money, money_to_wire};
 use tonic::Request;
@@ -23,6 +23,7 @@ impl Wire for ResourceDefinitionFields {
 
     fn encode(stored: &Stored<Self>) -> pb::ResourceDefinition {
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self {
             display_name,
             description,
@@ -37,6 +38,8 @@ impl Wire for ResourceDefinitionFields {
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name,
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             description,
@@ -60,6 +63,8 @@ impl Wire for ResourceDefinitionFields {
             etag: _,
             display_name,
             create_time: _,
+            delete_time: _,
+            purge_time: _,
             update_time: _,
             description,
             resource_type,

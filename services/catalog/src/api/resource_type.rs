@@ -1,7 +1,7 @@
 //! Resource types on the wire.
 
 use pavior_proto::pavior::catalog::v1 as pb;
-use pavior_resource::{Scope, Wire, times};
+use pavior_resource::{Scope, Wire, end_times, times};
 
 use super::convert::schema;
 use crate::app::App;
@@ -12,6 +12,7 @@ impl Wire for ResourceTypeFields {
 
     fn encode(stored: &Stored<Self>) -> pb::ResourceType {
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self { display_name, description, input_schema, output_schema, secret_outputs } =
             stored.fields.clone();
         pb::ResourceType {
@@ -19,6 +20,8 @@ impl Wire for ResourceTypeFields {
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name,
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             description,
@@ -40,6 +43,8 @@ impl Wire for ResourceTypeFields {
             etag: _,
             display_name,
             create_time: _,
+            delete_time: _,
+            purge_time: _,
             update_time: _,
             description,
             secret_outputs,

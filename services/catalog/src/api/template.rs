@@ -4,7 +4,7 @@ use pavior_auth::Permit;
 use pavior_core::{Fault, ResourceName};
 use pavior_proto::pavior::catalog::v1 as pb;
 use pavior_proto::shape::Request as _;
-use pavior_resource::{Answer, ChangeContext, Scope, Wire, name, read_request, respond, times};
+use pavior_resource::{Answer, ChangeContext, Scope, Wire, end_times, name, read_request, respond, times};
 use pavior_rpc::convert::to_timestamp;
 use pavior_rpc::problem::Problem;
 use tonic::Request;
@@ -20,6 +20,7 @@ impl Wire for TemplateFields {
 
     fn encode(stored: &Stored<Self>) -> pb::Template {
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self { display_name, description, channels, latest_version } = stored.fields.clone();
         let name = stored.name();
         let version = |id: String| format!("{name}/versions/{id}");
@@ -34,6 +35,8 @@ impl Wire for TemplateFields {
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name,
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             description,
@@ -55,6 +58,8 @@ impl Wire for TemplateFields {
             etag: _,
             display_name,
             create_time: _,
+            delete_time: _,
+            purge_time: _,
             update_time: _,
             description,
             channels: _,

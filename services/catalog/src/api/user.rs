@@ -1,7 +1,7 @@
 //! Users on the wire.
 
 use pavior_proto::pavior::identity::v1 as identity_pb;
-use pavior_resource::{Scope, Wire, times};
+use pavior_resource::{Scope, Wire, end_times, times};
 
 use crate::app::App;
 use crate::domain::{Stored, UserFields, Violations};
@@ -11,12 +11,15 @@ impl Wire for UserFields {
 
     fn encode(stored: &Stored<Self>) -> identity_pb::User {
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         let Self { display_name, email } = stored.fields.clone();
         identity_pb::User {
             name: stored.name(),
             uid: stored.uid.to_string(),
             etag: stored.etag(),
             display_name,
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             email,
@@ -35,6 +38,8 @@ impl Wire for UserFields {
             etag: _,
             display_name,
             create_time: _,
+            delete_time: _,
+            purge_time: _,
             update_time: _,
             email,
         } = message;

@@ -57,7 +57,7 @@ impl Rules for EntityFields {
     ) -> Result<(), Error> {
         let Some(after) = after else {
             let gone: Vec<_> = before.iter().map(|before| before.uid).collect();
-            return Ok(db(work).clear_declared(work.permit, &gone).await?);
+            return Ok(db(work).end_declared(work.permit, &gone).await?);
         };
         let kind = kind_of(work, &after.fields).await?;
         let edges = after.fields.edges(&after.organization, &after.id, &kind.fields);

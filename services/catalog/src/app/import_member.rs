@@ -263,7 +263,7 @@ async fn write(work: &Work<'_, App>, changes: &[MembershipChange]) -> Result<(),
             (None, None) => {}
         }
     }
-    db(work).delete_memberships(work.permit, &gone).await?;
+    work.end_all(&gone).await?;
     Ok(db(work).insert_memberships(work.permit, &made).await?)
 }
 

@@ -90,7 +90,7 @@ pub(super) async fn end_all(
         if ended.is_empty() {
             return Ok(entries);
         }
-        db(work).delete_memberships(work.permit, &ended).await?;
+        work.end_all(&ended).await?;
         let changes: Vec<MembershipChange> =
             ended.into_iter().map(|before| MembershipChange { before: Some(before), after: None }).collect();
         entries.extend(records(&changes, &of, &why));

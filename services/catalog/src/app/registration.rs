@@ -179,7 +179,7 @@ async fn unregister(work: &Work<'_, App>, command: &Unregister) -> Result<Done<(
     let dependents = db(work).dependents(work.permit, &key, owner, LOOK_FOR).await?;
     let dependents = dependents.into_iter().map(|key| key.name(&there.organization)).collect();
     refuse_dependents(&there, dependents)?;
-    work.rows().delete(work.permit, &there).await?;
+    work.end(&there).await?;
     EntityFields::written(work, Some(&there), None).await?;
     Ok(Done::new((), AuditEntry::of(Some(&there), None)))
 }

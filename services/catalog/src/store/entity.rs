@@ -32,6 +32,7 @@ impl Table for EntityFields {
     ];
 
     const PARENT: Option<&'static str> = Some("kind");
+    const WITH_IT: &'static [(&'static str, &'static str)] = &[("entity_facets", "entity")];
 
     fn parent(&self) -> &str {
         &self.kind

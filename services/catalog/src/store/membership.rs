@@ -6,7 +6,7 @@ use pavior_store::StoreError;
 use pavior_store::filter::FieldMap;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
 };
 
@@ -182,26 +182,6 @@ impl<C: ConnectionTrait> Db<'_, C> {
             let rows =
                 chunk.iter().map(|stored| all_set::<MembershipFields>(MembershipFields::write(stored)));
             membership::Entity::insert_many(rows).exec_without_returning(self.rows.connection()).await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes memberships. The organization is locked, so none changes meanwhile.
-    pub(crate) async fn delete_memberships(
-        &self,
-        permit: &Permit,
-        memberships: &[Stored<MembershipFields>],
-    ) -> Result<(), StoreError> {
-        for chunk in memberships.chunks(CHUNK) {
-            let uids: Vec<sea_orm::Value> = chunk.iter().map(|stored| stored.uid.into()).collect();
-            membership::Entity::delete_many()
-                .filter(
-                    Condition::all()
-                        .add(membership::Column::Organization.eq(permit.organization()))
-                        .add(membership::Column::Uid.is_in(uids)),
-                )
-                .exec(self.rows.connection())
-                .await?;
         }
         Ok(())
     }

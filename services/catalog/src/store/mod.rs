@@ -23,10 +23,15 @@ mod user;
 pub(crate) use directory::DirectoryRows;
 pub(crate) use import::{Existing, Upsert};
 pub(crate) use membership::Side;
-use pavior_resource::{CHUNK, Rows, stored_time as time};
+use pavior_resource::{CHUNK, Purge, Rows, stored_time as time};
 use pavior_store::{Store, StoreError};
 pub(crate) use sea_orm::ConnectionTrait;
 use sea_orm::DatabaseConnection;
+
+use crate::domain::{
+    EntityFields, GroupFields, KindFields, MembershipFields, ResourceDefinitionFields, ResourceTypeFields,
+    TemplateFields, UserFields,
+};
 
 /// Queries over a connection.
 #[derive(Debug)]
@@ -40,6 +45,20 @@ pub(crate) type Reader<'a> = Db<'a, DatabaseConnection>;
 /// Applies the migrations that are missing.
 pub(crate) async fn migrate(store: &Store) -> Result<(), StoreError> {
     pavior_store::migrate::<migration::Migrator>(store).await
+}
+
+/// Gives up what is deleted and no longer kept.
+pub(crate) fn purges() -> Vec<Purge> {
+    vec![
+        Purge::of::<GroupFields>(),
+        Purge::of::<UserFields>(),
+        Purge::of::<MembershipFields>(),
+        Purge::of::<KindFields>(),
+        Purge::of::<EntityFields>(),
+        Purge::of::<TemplateFields>(),
+        Purge::of::<ResourceTypeFields>(),
+        Purge::of::<ResourceDefinitionFields>(),
+    ]
 }
 
 impl<'a, C: ConnectionTrait> Db<'a, C> {

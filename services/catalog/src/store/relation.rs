@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::row::{entity, facet, relation};
 use super::{CHUNK, Db};
+use crate::domain::entity::MANAGED_FACET;
 use crate::domain::entity::{Edge, SeenRelation};
 use crate::domain::reference::EntityKey;
 use crate::domain::{EntityFields, Stored};
@@ -199,6 +200,15 @@ impl<C: ConnectionTrait> Db<'_, C> {
 
     /// Deletes the relations and facets of entities.
     pub(crate) async fn clear_declared(&self, permit: &Permit, entities: &[Uuid]) -> Result<(), StoreError> {
+        self.clear(permit, entities, Condition::all()).await
+    }
+
+    /// Deletes the relations of entities that are deleted. Labels and tags stay: what is deleted is found by them, too.
+    pub(crate) async fn end_declared(&self, permit: &Permit, entities: &[Uuid]) -> Result<(), StoreError> {
+        self.clear(permit, entities, Condition::all().add(facet::Column::Name.eq(MANAGED_FACET))).await
+    }
+
+    async fn clear(&self, permit: &Permit, entities: &[Uuid], facets: Condition) -> Result<(), StoreError> {
         for chunk in entities.chunks(CHUNK) {
             relation::Entity::delete_many()
                 .filter(relation::Column::Organization.eq(permit.organization()))
@@ -208,6 +218,7 @@ impl<C: ConnectionTrait> Db<'_, C> {
             facet::Entity::delete_many()
                 .filter(facet::Column::Organization.eq(permit.organization()))
                 .filter(facet::Column::Entity.is_in(uids(chunk)))
+                .filter(facets.clone())
                 .exec(self.rows.connection())
                 .await?;
         }

@@ -1,5 +1,6 @@
 //! Every query, on SQLite and on PostgreSQL.
 
+mod deleted;
 mod directory;
 
 use std::collections::BTreeSet;
@@ -9,11 +10,12 @@ use futures::future::BoxFuture;
 use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
 use pavior_core::filter::{Filter, order_by};
 use pavior_core::principal::INSTALLATION;
-use pavior_resource::{ListError, ListQuery, Table};
+use pavior_resource::{Keeping, ListError, ListQuery, Table};
 use pavior_store::StoreError;
 use pavior_testkit::db::{self, TestDb};
 use pavior_testkit::{Clock, IdGen, ManualClock, SystemIds};
 use serde_json::json;
+use time::{Duration, OffsetDateTime};
 
 use super::*;
 use crate::domain::entity::{Edge, SeenRelation};
@@ -25,6 +27,9 @@ use crate::domain::{
     EntityFields, GroupFields, KindFields, MembershipFields, OrganizationFields, ResourceDefinitionFields,
     ResourceTypeFields, Stored, TemplateFields, UserFields, VersionFields, builtin,
 };
+
+/// What is deleted is kept for a day.
+const KEEPING: Keeping = Keeping { time: Duration::DAY, most: 10 };
 
 /// Queries in a transaction.
 type Tx<'a> = Db<'a, pavior_store::Tx>;
@@ -182,21 +187,27 @@ async fn life<T: Table>(world: &World, id: &str, fields: T, changed: T) {
                 tx.update(permit, next).await?;
                 let lost = tx.update(permit, next).await;
                 assert!(matches!(lost, Err(StoreError::Concurrent)), "{lost:?}");
-                let lost = tx.delete(permit, stored).await;
+                let lost = tx.delete(permit, stored, OffsetDateTime::UNIX_EPOCH, KEEPING).await;
                 assert!(matches!(lost, Err(StoreError::Concurrent)), "{lost:?}");
                 Ok(())
             })
         })
         .await;
     assert_eq!(world.find::<T>("acme", &parent, id).await.as_ref(), Some(&next));
-    let shared = Arc::new((world.permit("acme"), next));
+    let shared = Arc::new((world.permit("acme"), next.clone()));
     world
         .tx(move |tx| {
             let shared = shared.clone();
-            Box::pin(async move { tx.delete(&shared.0, &shared.1).await })
+            Box::pin(async move {
+                tx.delete(&shared.0, &shared.1, OffsetDateTime::UNIX_EPOCH, KEEPING).await.map(drop)
+            })
         })
         .await;
     assert_eq!(world.find::<T>("acme", &parent, id).await, None);
+    let with_deleted = ListQuery { deleted: true, ..query() };
+    let kept = world.read().page::<T>(&world.permit("acme"), &with_deleted).await.unwrap().rows;
+    let ended = Some(KEEPING.ended(OffsetDateTime::UNIX_EPOCH));
+    assert!(kept.contains(&Stored { ended, ..next }), "{kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,6 +280,7 @@ async fn pages_follow_each_other_in_every_order() {
                 limit: 100,
                 after: None,
                 count: false,
+                deleted: false,
             };
             let whole = world.read().page::<GroupFields>(&permit, &query).await.unwrap();
             assert_eq!(whole.rows.len(), 5);
@@ -292,6 +304,7 @@ async fn pages_follow_each_other_in_every_order() {
                 limit: 2,
                 after: Some(bad),
                 count: false,
+                deleted: false,
             };
             let error = world.read().page::<GroupFields>(&permit, &query).await.unwrap_err();
             assert!(matches!(error, ListError::Position(_)), "{error:?}");
@@ -312,6 +325,7 @@ fn query() -> ListQuery {
         limit: 10,
         after: None,
         count: false,
+        deleted: false,
     }
 }
 

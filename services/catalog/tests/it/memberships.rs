@@ -98,7 +98,9 @@ async fn a_membership_is_made_listed_and_ended() {
             &[],
         );
         let gone = client.delete_membership(world.alice(delete(&made.name))).await.unwrap().into_inner();
-        assert_eq!(gone, made);
+        let identity_pb::Membership { delete_time, purge_time, .. } = gone;
+        assert!(delete_time.is_some() && purge_time.is_some(), "{gone:?}");
+        assert_eq!(gone, identity_pb::Membership { delete_time, purge_time, ..made.clone() });
         assert_problem(
             client.get_membership(world.alice(get)).await,
             Code::NotFound,

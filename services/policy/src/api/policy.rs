@@ -6,7 +6,7 @@ use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::shape::Request as _;
 use pavior_resource::{
-    Answer, ChangeContext, Error as ResourceError, Scope, Update, Wire, name, once, respond, times,
+    Answer, ChangeContext, Error as ResourceError, Scope, Update, Wire, end_times, name, once, respond, times,
 };
 use pavior_rpc::validate;
 use prost::{Message, Name};
@@ -41,6 +41,7 @@ impl Wire for PolicyFields {
     fn encode(stored: &Stored<Self>) -> pb::Policy {
         let Self { display_name, description, kind, source, digest, text_revision } = stored.fields.clone();
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         pb::Policy {
             name: stored.name(),
             uid: stored.uid.to_string(),
@@ -50,6 +51,8 @@ impl Wire for PolicyFields {
             policy_type: encode_type(kind).into(),
             source,
             digest,
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             revision: policy_revision_name(&stored.organization, &stored.id, text_revision),

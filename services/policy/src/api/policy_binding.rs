@@ -6,7 +6,7 @@ use pavior_core::resource::{Stored, Violations};
 use pavior_core::validate_id;
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::Project;
-use pavior_resource::{Scope, Wire, id_of, times};
+use pavior_resource::{Scope, Wire, end_times, id_of, times};
 
 use crate::app::App;
 use crate::domain::policy::policy_name;
@@ -26,6 +26,7 @@ impl Wire for PolicyBindingFields {
         };
         let project = |project: &String| format!("organizations/{organization}/projects/{project}");
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         pb::PolicyBinding {
             name: stored.name(),
             uid: stored.uid.to_string(),
@@ -34,6 +35,8 @@ impl Wire for PolicyBindingFields {
             projects: projects.iter().map(project).collect(),
             environment_class_ids: environment_class_ids.clone(),
             mode: mode.into(),
+            delete_time,
+            purge_time,
             create_time,
             update_time,
             revision_id: text_revision.map(|revision| revision.to_string()).unwrap_or_default(),

@@ -3,7 +3,7 @@
 use pavior_core::Fault;
 use pavior_core::resource::{Stored, Violations};
 use pavior_proto::pavior::policy::v1 as pb;
-use pavior_resource::{Scope, Wire, times};
+use pavior_resource::{Scope, Wire, end_times, times};
 
 use crate::app::App;
 use crate::domain::action::Pattern;
@@ -15,6 +15,7 @@ impl Wire for RoleFields {
     fn encode(stored: &Stored<Self>) -> pb::Role {
         let Self { display_name, description, actions } = &stored.fields;
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         pb::Role {
             name: stored.name(),
             uid: stored.uid.to_string(),
@@ -22,6 +23,8 @@ impl Wire for RoleFields {
             display_name: display_name.clone(),
             description: description.clone(),
             actions: actions.iter().map(ToString::to_string).collect(),
+            delete_time,
+            purge_time,
             create_time,
             update_time,
         }

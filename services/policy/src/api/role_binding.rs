@@ -5,7 +5,7 @@ use pavior_core::{Fault, ResourceName};
 use pavior_proto::pavior::policy::v1 as pb;
 use pavior_proto::pavior::provisioning::v1::Project;
 use pavior_proto::shape::Resource as _;
-use pavior_resource::{Scope, Wire, id_of, times};
+use pavior_resource::{Scope, Wire, end_times, id_of, times};
 
 use crate::app::App;
 use crate::domain::role::role_name;
@@ -22,6 +22,7 @@ impl Wire for RoleBindingFields {
         };
         let organization = &stored.organization;
         let (create_time, update_time) = times(stored);
+        let (delete_time, purge_time) = end_times(stored);
         pb::RoleBinding {
             name: stored.name(),
             uid: stored.uid.to_string(),
@@ -33,6 +34,8 @@ impl Wire for RoleBindingFields {
                 None => format!("organizations/{organization}"),
             },
             reach: reach.into(),
+            delete_time,
+            purge_time,
             create_time,
             update_time,
         }

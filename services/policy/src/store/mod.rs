@@ -28,3 +28,20 @@ pub(crate) use policy_revision::{delete_revisions_of, trim_revisions_of};
 pub use restore::Pending;
 pub(crate) use restore::{invalidate_unscoped, pending_unscoped};
 pub(crate) use role_binding::role_bindings_of;
+
+use pavior_resource::Purge;
+
+use crate::domain::policy::PolicyFields;
+use crate::domain::policy_binding::PolicyBindingFields;
+use crate::domain::role::RoleFields;
+use crate::domain::role_binding::RoleBindingFields;
+
+/// Gives up what is deleted and no longer kept.
+pub(crate) fn purges() -> Vec<Purge> {
+    vec![
+        Purge::of::<RoleFields>(),
+        Purge::of::<RoleBindingFields>(),
+        Purge::of::<PolicyFields>(),
+        Purge::of::<PolicyBindingFields>(),
+    ]
+}

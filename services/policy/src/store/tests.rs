@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pavior_auth::{InternalSigner, Permit, ServiceIdentity};
 use pavior_core::principal::EVERYONE;
-use pavior_resource::{ListQuery, Rows, Stored, Table};
+use pavior_resource::{Keeping, ListQuery, Rows, Stored, Table};
 use pavior_store::{Store, StoreError};
 use pavior_testkit::db::both;
 use pavior_testkit::{Clock as _, IdGen as _, ManualClock, SeededIds};
@@ -92,7 +92,11 @@ async fn resources_are_kept_by_organization() {
                 let permit = f.permit("acme");
                 move |tx| {
                     let (permit, other) = (permit.clone(), other.clone());
-                    Box::pin(async move { Rows::new(tx).delete(&permit, &other).await })
+                    Box::pin(async move {
+                        Rows::new(tx)
+                            .delete(&permit, &other, OffsetDateTime::UNIX_EPOCH, Keeping::days(1, 1))
+                            .await
+                    })
                 }
             })
             .await;

@@ -6,13 +6,14 @@ mod decision_writer;
 
 use std::time::Duration;
 
-use pavior_resource::idempotency_sweeper;
+use pavior_resource::sweeper;
 use pavior_runtime::Task;
 
 use crate::app::App;
+use crate::store;
 
-/// How often expired answers of repeated requests are deleted.
-const ANSWER_SWEEP: Duration = Duration::from_secs(3_600);
+/// How often answers of repeated requests, and what is deleted, are looked through for what is kept no longer.
+const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// All background tasks.
 pub(crate) fn all(app: &App) -> Vec<Task> {
@@ -20,6 +21,6 @@ pub(crate) fn all(app: &App) -> Vec<Task> {
         approval_reaper::task(app.clone()),
         decision_writer::task(app.clone()),
         decision_sweeper::task(app.clone()),
-        idempotency_sweeper(app.kernel.store.clone(), app.kernel.clock.clone(), ANSWER_SWEEP),
+        sweeper(app.kernel.store.clone(), app.kernel.clock.clone(), SWEEP, store::purges()),
     ]
 }

@@ -52,6 +52,8 @@ pub enum Part {
     Changes,
     /// Update: what is not there is made where `allow_missing` says so.
     AllowMissing,
+    /// Delete, and List with `show_deleted`: what is deleted is kept and told of, and its name is free.
+    Deleted,
 }
 
 /// A resource with the methods that it has.
@@ -139,6 +141,9 @@ impl Declared {
         }
         if self.upserts {
             parts.push(Part::AllowMissing);
+        }
+        if self.changes && takes(&self.list, "show_deleted") {
+            parts.push(Part::Deleted);
         }
         // One that always exists is never missing, and nobody learns whether another organization exists.
         if self.singleton || self.list.is_some() && self.parent_field().is_empty() {

@@ -5,6 +5,18 @@ mod m20261127_000002_managed_entities;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
+/// The tables of which what is deleted is kept.
+const DELETED: &[&str] = &[
+    "groups",
+    "users",
+    "memberships",
+    "kinds",
+    "entities",
+    "templates",
+    "resource_types",
+    "resource_definitions",
+];
+
 /// Every migration, in order.
 #[derive(Debug)]
 pub(crate) struct Migrator;
@@ -17,6 +29,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261123_000001_catalog::Migration));
         all.push(pavior_store::installation::migration());
         all.push(Box::new(m20261127_000002_managed_entities::Migration));
+        all.push(pavior_resource::deleted::migration("m20261202_000001_deleted", DELETED));
         all
     }
 }

@@ -26,7 +26,7 @@ async fn the_directory_and_its_revision() {
                     let (permit, made) = &*shared;
                     assert!(tx.lock_organization(permit).await?);
                     tx.insert_memberships(permit, made).await?;
-                    tx.delete_memberships(permit, &made[1..2]).await?;
+                    tx.delete_all(permit, &made[1..2], OffsetDateTime::UNIX_EPOCH, KEEPING).await?;
                     tx.bump_directory(permit).await
                 })
             })
