@@ -1,9 +1,14 @@
 //! What a database that was set back does not know of, by name.
 
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+
+use pavior_core::audit::AuditEvent;
+
 /// How many resources of a kind are named.
 const NAMED: usize = 20;
 
-/// What was done to the resources of one kind in one log.
+/// What was done to the resources of one kind in one log: to them, or along with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undone {
     /// The log.
@@ -45,7 +50,7 @@ impl UndoneList {
         if is_new && resources.len() < NAMED {
             resources.push(UndoneResource { name: name.clone(), done: Vec::new() });
         }
-        let verb = action.split_once('.').map_or(action, |(_service, verb)| verb);
+        let verb = verb(action);
         let named = resources.last_mut().filter(|resource| resource.name == name);
         if let Some(resource) = named.filter(|resource| !resource.done.iter().any(|done| done == verb)) {
             resource.done.push(verb.to_owned());
@@ -56,6 +61,60 @@ impl UndoneList {
     pub(crate) fn into_inner(self) -> Vec<Undone> {
         self.kinds
     }
+}
+
+/// Resources of one kind in one log.
+#[derive(Debug, Default)]
+struct Along {
+    /// The first of them by name, with what was done.
+    named: BTreeMap<String, Vec<String>>,
+    /// A hash of each name.
+    seen: HashSet<u64>,
+}
+
+/// Collects what was done to resources along with another: memberships end with their group. Of each name no more is kept
+/// than tells it from the others, but for those that are named.
+#[derive(Debug, Default)]
+pub(crate) struct UndoneAlong {
+    /// By log and type.
+    kinds: BTreeMap<(String, String), Along>,
+    hasher: RandomState,
+}
+
+impl UndoneAlong {
+    /// What an event names beside its target.
+    pub(crate) fn note(&mut self, log: &str, event: &AuditEvent) {
+        let target = event.target.as_ref().map(|target| target.name.as_str());
+        let done = verb(&event.action);
+        for one in event.affected.iter().filter(|one| Some(one.name.as_str()) != target) {
+            let kind = (log.to_owned(), one.r#type.clone());
+            let Along { named, seen } = self.kinds.entry(kind).or_default();
+            seen.insert(self.hasher.hash_one(&one.name));
+            let verbs = named.entry(one.name.clone()).or_default();
+            if !verbs.iter().any(|known| known == done) {
+                verbs.push(done.to_owned());
+            }
+            if named.len() > NAMED {
+                named.pop_last();
+            }
+        }
+    }
+
+    pub(crate) fn into_inner(self) -> Vec<Undone> {
+        let kinds = self.kinds.into_iter();
+        let undone = kinds.map(|((log, kind), Along { named, seen })| Undone {
+            log,
+            kind,
+            resources: named.into_iter().map(|(name, done)| UndoneResource { name, done }).collect(),
+            count: seen.len() as u64,
+        });
+        undone.collect()
+    }
+}
+
+/// `groups.delete`, without the service that did it.
+fn verb(action: &str) -> &str {
+    action.split_once('.').map_or(action, |(_service, verb)| verb)
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ use super::AuditStore;
 use super::entity::column::Status;
 use super::entity::record::{self, Column};
 use crate::domain::batch::Producer;
-use crate::domain::undone::{Undone, UndoneList};
+use crate::domain::codec::decode_event;
+use crate::domain::undone::{Undone, UndoneAlong, UndoneList};
 use crate::error::Error;
 
 /// What an operator did about a database, and no service.
 const RESTORE: &str = "platform.restore";
+/// What stands in a record that names others beside its target.
+const AFFECTED: &[u8] = b"\"affected\"";
 
 impl AuditStore {
     /// What a service with a database did after a number of an epoch, or in a later epoch.
@@ -33,14 +36,23 @@ impl AuditStore {
             Condition::all().add(Column::Epoch.eq(producer.epoch)).add(Column::Seq.gt(after))
         };
         let after = epochs.into_iter().map(of_epoch).fold(Condition::any(), Condition::add);
+        let done = Condition::all()
+            .add(Column::Service.eq(service))
+            .add(after)
+            .add(Column::Status.is_in([Status::Succeeded, Status::Accepted]))
+            .add(Column::Action.ne(RESTORE));
+        let mut undone = self.targets_of(done.clone()).await?;
+        undone.extend(self.along_with(done).await?);
+        Ok(undone)
+    }
+
+    /// What was done to the targets of records.
+    async fn targets_of(&self, done: Condition) -> Result<Vec<Undone>, Error> {
         let mut rows = record::Entity::find()
             .select_only()
             .columns([Column::Log, Column::TargetType, Column::Target, Column::Action])
-            .filter(Column::Service.eq(service))
-            .filter(after)
-            .filter(Column::Status.is_in([Status::Succeeded, Status::Accepted]))
+            .filter(done)
             .filter(Column::Target.ne(""))
-            .filter(Column::Action.ne(RESTORE))
             .group_by(Column::Log)
             .group_by(Column::TargetType)
             .group_by(Column::Target)
@@ -57,5 +69,26 @@ impl AuditStore {
             undone.note(log, kind, name, &action);
         }
         Ok(undone.into_inner())
+    }
+
+    /// What was done to others along with the targets.
+    async fn along_with(&self, done: Condition) -> Result<Vec<Undone>, Error> {
+        let mut rows = record::Entity::find()
+            .select_only()
+            .columns([Column::Log, Column::Body])
+            .filter(done)
+            .order_by_asc(Column::Log)
+            .order_by_asc(Column::Idx)
+            .into_tuple::<(String, Vec<u8>)>()
+            .stream(self.store.read())
+            .await?;
+        let mut along = UndoneAlong::default();
+        while let Some((log, body)) = rows.try_next().await? {
+            // Most name nothing else: they need not be read.
+            if body.windows(AFFECTED.len()).any(|part| part == AFFECTED) {
+                along.note(&log, &decode_event(&log, &body)?);
+            }
+        }
+        Ok(along.into_inner())
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pavior_audit::Config;
 use pavior_audit::restore::{Ledger, LogFinding, Records};
 use pavior_audit_verifier::verify_database;
-use pavior_core::audit::{AuditClass, AuditEvent};
+use pavior_core::audit::{Affected, AuditClass, AuditEvent};
 use pavior_core::clock::Clock as _;
 use pavior_testkit::db;
 
@@ -141,10 +141,18 @@ async fn what_a_service_did_after_a_number_or_in_a_later_epoch_is_named() {
         let earlier = (1..=6).map(numbered).collect();
         fixture.append(&mut client, "catalog", "5", earlier).await.unwrap();
         let restored = AuditEvent { action: "platform.restore".into(), ..event("acme", 11) };
+        // A user goes, and the memberships of the user with it.
+        let member = "organizations/umbrella/groups/g/memberships/eve";
+        let along = AuditEvent {
+            action: "identity.users.delete".into(),
+            affected: vec![Affected::new("identity.pavior.dev/Membership", member)],
+            ..event("umbrella", 19)
+        };
         let later = vec![
             ("acme", 1, restored),
             ("umbrella", 2, event("umbrella", 10)),
             ("umbrella", 3, event("umbrella", 12)),
+            ("umbrella", 4, along),
         ];
         fixture.append(&mut client, "catalog", "6", later).await.unwrap();
         drop(client);
@@ -165,10 +173,24 @@ async fn what_a_service_did_after_a_number_or_in_a_later_epoch_is_named() {
         // Number 10 was denied, and what an operator did is nothing of the service's.
         assert_eq!(
             of(5, 4).await,
-            ["acme c5 components.get", "acme c6 components.create", "umbrella c5 components.create"]
+            [
+                "acme c5 components.get",
+                "acme c6 components.create",
+                "umbrella c5 components.create+users.delete",
+                "acme other components.get+components.create",
+                "umbrella other components.create",
+                "umbrella eve users.delete"
+            ]
         );
-        assert_eq!(of(6, 0).await, ["umbrella c5 components.create"]);
-        assert_eq!(of(6, 3).await, Vec::<String>::new());
+        assert_eq!(
+            of(6, 0).await,
+            [
+                "umbrella c5 components.create+users.delete",
+                "umbrella other components.create",
+                "umbrella eve users.delete"
+            ]
+        );
+        assert_eq!(of(6, 4).await, Vec::<String>::new());
         assert_eq!(of(7, 0).await, Vec::<String>::new());
         store.close().await.unwrap();
     })
