@@ -94,8 +94,9 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
     let tokens = PageTokens::new(page_token_key).with_clock(clock.clone());
     let max_page_bytes = config.max_page_bytes;
     let keeping = Keeping::days(config.deleted_retention_days, config.max_deleted);
-    let kernel =
-        Kernel { store: store.clone(), outbox, clock: clock.clone(), ids, tokens, max_page_bytes, keeping };
+    let kernel = Kernel { store: store.clone(), outbox, clock, ids, tokens, max_page_bytes, keeping };
+    let sweep = Duration::from_millis(config.sweep_interval_ms);
+    let tasks = vec![relay.task, sweeper(&kernel, sweep, store::purges())];
     let api = api::Api::new(app::App::new(kernel, &config.currency));
     let limit = config.max_message_bytes;
     // A question about facts may hold a whole change, and says a little about it.
@@ -109,8 +110,6 @@ pub async fn build(config: &Config, deps: Deps) -> anyhow::Result<Component> {
         .add_service(DirectoryServiceServer::new(api.clone()).max_decoding_message_size(limit))
         .add_service(RegistrationServiceServer::new(api.clone()).max_decoding_message_size(limit))
         .add_service(facts);
-    let sweep = Duration::from_millis(config.sweep_interval_ms);
-    let tasks = vec![relay.task, sweeper(store.clone(), clock, sweep, store::purges())];
     let closed = store.clone();
     let closing = vec![Task::new("catalog_database", move |_| async move { Ok(closed.close().await?) })];
     let history = compared_check(&store, "catalog history", "nobody is allowed a change");

@@ -340,8 +340,8 @@ fn new_id_problems<T: Wire, R: CreateRequest>(id: &str) -> Vec<Violation> {
 /// # Errors
 /// INVALID_ARGUMENT for a size, a token or a mask that cannot be used.
 pub fn open_page<R: ListRequest>(tokens: &PageTokens, request: &R) -> Result<Page, Problem> {
-    let deleted = if request.show_deleted() { "deleted" } else { "" };
-    let args = [R::PATH, request.parent(), request.filter(), request.order_by(), deleted];
+    let mut args = vec![R::PATH, request.parent(), request.filter(), request.order_by()];
+    args.extend(request.show_deleted().then_some("show_deleted"));
     let page = Page::open(tokens, request.page_size(), request.page_token(), &args)?;
     Ok(page.with_fields(ReadMask::of::<R::Resource>(request.read_mask())?))
 }

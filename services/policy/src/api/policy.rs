@@ -55,7 +55,11 @@ impl Wire for PolicyFields {
             purge_time,
             create_time,
             update_time,
-            revision: policy_revision_name(&stored.organization, &stored.id, text_revision),
+            revision: match stored.ended {
+                // They went with it, and numbers begin anew for whatever has its name next.
+                Some(_) => String::new(),
+                None => policy_revision_name(&stored.organization, &stored.id, text_revision),
+            },
         }
     }
 

@@ -16,6 +16,13 @@ mod role_binding;
 #[cfg(test)]
 mod tests;
 
+use pavior_resource::Purge;
+
+use crate::domain::policy::PolicyFields;
+use crate::domain::policy_binding::PolicyBindingFields;
+use crate::domain::role::RoleFields;
+use crate::domain::role_binding::RoleBindingFields;
+
 pub(crate) use approval::{
     approval_by_id, approval_for_plan, approvals_by_ids, due_approvals, due_organizations_unscoped,
     insert_vote, with_votes,
@@ -28,13 +35,6 @@ pub(crate) use policy_revision::{delete_revisions_of, trim_revisions_of};
 pub use restore::Pending;
 pub(crate) use restore::{invalidate_unscoped, pending_unscoped};
 pub(crate) use role_binding::role_bindings_of;
-
-use pavior_resource::Purge;
-
-use crate::domain::policy::PolicyFields;
-use crate::domain::policy_binding::PolicyBindingFields;
-use crate::domain::role::RoleFields;
-use crate::domain::role_binding::RoleBindingFields;
 
 /// Gives up what is deleted and no longer kept.
 pub(crate) fn purges() -> Vec<Purge> {

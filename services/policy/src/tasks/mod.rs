@@ -21,6 +21,6 @@ pub(crate) fn all(app: &App) -> Vec<Task> {
         approval_reaper::task(app.clone()),
         decision_writer::task(app.clone()),
         decision_sweeper::task(app.clone()),
-        sweeper(app.kernel.store.clone(), app.kernel.clock.clone(), SWEEP, store::purges()),
+        sweeper(&app.kernel, SWEEP, store::purges()),
     ]
 }

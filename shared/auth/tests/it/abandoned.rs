@@ -4,12 +4,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::State;
-use pavior_auth::{IssuerConfig, SigningKey, TokenVerifier};
-use pavior_core::principal::PrincipalKind;
+use pavior_auth::{SigningKey, TokenVerifier};
 use tokio::sync::Semaphore;
 
 use crate::clock;
-use crate::external::{ISSUER, Provider, claims};
+use crate::external::{Provider, at, claims};
 
 /// An issuer that answers when it is let.
 #[derive(Clone)]
@@ -39,13 +38,7 @@ async fn a_fetch_goes_on_when_its_caller_gives_up() {
     let address = listener.local_addr().unwrap();
     let app = axum::Router::new().route("/jwks", axum::routing::get(serve)).with_state(slow.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let config = IssuerConfig {
-        jwks_url: Some(format!("http://{address}/jwks")),
-        organization: Some("acme".to_owned()),
-        kinds: vec![PrincipalKind::User],
-        ..IssuerConfig::new(ISSUER, "pavior")
-    };
-    let verifier = TokenVerifier::new(vec![config], clock.clone()).unwrap();
+    let verifier = TokenVerifier::new(vec![at(address)], clock.clone()).unwrap();
     let reason = async |token: &str| verifier.verify(token).await.map_or_else(|e| e.reason(), |_| "accepted");
     let old = provider.sign("one", &claims(&clock));
     assert_eq!(reason(&old).await, "accepted");
@@ -55,7 +48,7 @@ async fn a_fetch_goes_on_when_its_caller_gives_up() {
     *slow.body.lock().unwrap() = provider.jwks();
     clock.advance(Duration::from_secs(301));
     let new = provider.sign("two", &claims(&clock));
-    // For a token of the old key, then for one of the new: both callers hang up while the issuer is slow.
+    // The caller for whom they are fetched hangs up while the issuer is slow.
     tokio::select! {
         reason = reason(&old) => panic!("it was answered before its keys were there: {reason}"),
         asked = slow.asked.acquire() => asked.unwrap().forget(),

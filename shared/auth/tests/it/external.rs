@@ -70,6 +70,16 @@ fn config(jwks: &Path) -> IssuerConfig {
     }
 }
 
+/// An issuer whose keys are fetched.
+pub(crate) fn at(address: std::net::SocketAddr) -> IssuerConfig {
+    IssuerConfig {
+        jwks_url: Some(format!("http://{address}/jwks")),
+        organization: Some("acme".to_owned()),
+        kinds: vec![PrincipalKind::User],
+        ..IssuerConfig::new(ISSUER, "pavior")
+    }
+}
+
 pub(crate) fn claims(clock: &ManualClock) -> Value {
     let now = clock.now().unix_timestamp();
     json!({ "iss": ISSUER, "aud": "pavior", "sub": "alice", "iat": now, "exp": now + 600, "groups": ["payments"] })
@@ -290,12 +300,7 @@ async fn keys_rotate_through_the_url_and_unknown_ones_ask_only_after_the_cooldow
     let address = listener.local_addr().unwrap();
     let app = axum::Router::new().route("/jwks", axum::routing::get(serve)).with_state(served.clone());
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
-    let config = IssuerConfig {
-        jwks_url: Some(format!("http://{address}/jwks")),
-        organization: Some("acme".to_owned()),
-        kinds: vec![PrincipalKind::User],
-        ..IssuerConfig::new(ISSUER, "pavior")
-    };
+    let config = at(address);
     let verifier = TokenVerifier::new(vec![config], clock.clone()).unwrap();
     let reason = async |token: &str| verifier.verify(token).await.map_or_else(|e| e.reason(), |_| "accepted");
     let stranger = SigningKey::generate().unwrap();

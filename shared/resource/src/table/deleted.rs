@@ -1,6 +1,7 @@
 //! What is deleted and still kept: a second table beside that of each type of resource, with the same columns and the
 //! times of its end. Names are free at once, so there can be several of one name; `uid` tells them apart.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pavior_auth::Permit;
@@ -41,7 +42,8 @@ impl Keeping {
 
     /// The end of what is deleted now.
     pub fn ended(&self, now: OffsetDateTime) -> Ended {
-        Ended { delete_time: now, purge_time: now.checked_add(self.time).unwrap_or(now) }
+        let time = if self.most == 0 { Duration::ZERO } else { self.time };
+        Ended { delete_time: now, purge_time: now.checked_add(time).unwrap_or(now) }
     }
 }
 
@@ -59,7 +61,7 @@ impl<C: ConnectionTrait> Rows<'_, C> {
     ) -> Result<Ended, StoreError> {
         let (revision, ended) = (Expr::col(REVISION).eq(stored.revision), keeping.ended(now));
         self.end(permit, std::slice::from_ref(stored), Condition::all().add(revision), ended).await?;
-        self.trim::<T>(permit, keeping).await?;
+        self.trim::<T>(permit.organization(), keeping).await?;
         Ok(ended)
     }
 
@@ -76,8 +78,9 @@ impl<C: ConnectionTrait> Rows<'_, C> {
     ) -> Result<(), StoreError> {
         for chunk in stored.chunks(CHUNK) {
             self.end(permit, chunk, Condition::all(), keeping.ended(now)).await?;
+            self.trim::<T>(permit.organization(), keeping).await?;
         }
-        self.trim::<T>(permit, keeping).await
+        Ok(())
     }
 
     async fn end<T: Table>(
@@ -109,41 +112,79 @@ impl<C: ConnectionTrait> Rows<'_, C> {
         }
     }
 
-    /// Gives up the oldest of those that are more than are kept.
-    async fn trim<T: Table>(&self, permit: &Permit, keeping: Keeping) -> Result<(), StoreError> {
+    /// Gives up the oldest of those that are more than are kept, a bounded number of them: as many as one call deletes,
+    /// at least. Where fewer are kept than before, the sweep does the rest. Says how many.
+    async fn trim<T: Table>(&self, organization: &str, keeping: Keeping) -> Result<usize, StoreError> {
         let mut old = Query::select();
-        old.column(UID)
+        old.columns([ORGANIZATION, UID])
             .from(Alias::new(deleted::<T>()))
-            .and_where(Expr::col(ORGANIZATION).eq(permit.organization()))
+            .and_where(Expr::col(ORGANIZATION).eq(organization))
             .order_by(DELETE_TIME, Order::Desc)
             .order_by(UID, Order::Desc)
             .offset(keeping.most)
             .limit(CHUNK as u64);
-        while self.purge::<T>(&old).await? == CHUNK {}
-        Ok(())
+        self.purge::<T>(&old).await
     }
 
     /// Gives up those that a query finds, with what belongs to them; says how many.
     async fn purge<T: Table>(&self, old: &SelectStatement) -> Result<usize, StoreError> {
         let connection = self.connection();
         let rows = connection.query_all(old).await?;
-        let found: Vec<Uuid> = rows.iter().map(|row| row.try_get("", UID)).collect::<Result<_, _>>()?;
-        if found.is_empty() {
-            return Ok(0);
+        let mut found: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
+        for row in &rows {
+            found.entry(row.try_get("", ORGANIZATION)?).or_default().push(row.try_get("", UID)?);
         }
-        let tables = [(deleted::<T>(), UID)].into_iter();
-        let tables = tables.chain(T::WITH_IT.iter().map(|(table, column)| ((*table).to_owned(), *column)));
-        for (table, column) in tables {
-            let gone = Expr::col(column).is_in(uids(found.iter().copied()));
-            connection.execute(Query::delete().from_table(Alias::new(table)).and_where(gone)).await?;
+        for (organization, gone) in &found {
+            let tables = [(deleted::<T>(), UID)].into_iter();
+            let with_it = T::WITH_IT.iter().map(|(table, column)| ((*table).to_owned(), *column));
+            for (table, column) in tables.chain(with_it) {
+                let mut delete = Query::delete();
+                // By organization, too, with which every index begins.
+                delete
+                    .from_table(Alias::new(table))
+                    .and_where(Expr::col(ORGANIZATION).eq(organization.as_str()))
+                    .and_where(Expr::col(column).is_in(uids(gone.iter().copied())));
+                connection.execute(&delete).await?;
+            }
         }
-        Ok(found.len())
+        Ok(rows.len())
+    }
+
+    /// Gives up those whose time is over, a bounded number of them; says how many. A time that was made shorter since
+    /// holds for them, too.
+    async fn expire<T: Table>(&self, now: OffsetDateTime, keeping: Keeping) -> Result<usize, StoreError> {
+        let deleted_before = now.checked_sub(keeping.time).unwrap_or(now);
+        let over = Condition::any()
+            .add(Expr::col(PURGE_TIME).lte(micros(now)))
+            .add(Expr::col(DELETE_TIME).lte(micros(deleted_before)));
+        let mut old = Query::select();
+        old.columns([ORGANIZATION, UID])
+            .from(Alias::new(deleted::<T>()))
+            .cond_where(over)
+            .limit(CHUNK as u64);
+        self.purge::<T>(&old).await
+    }
+
+    /// Gives up a bounded number of those of the first organization that has more than are kept; says how many.
+    async fn crowded<T: Table>(&self, keeping: Keeping) -> Result<usize, StoreError> {
+        let mut crowded = Query::select();
+        crowded
+            .column(ORGANIZATION)
+            .from(Alias::new(deleted::<T>()))
+            .group_by_col(ORGANIZATION)
+            .and_having(Expr::col(UID).count().gt(keeping.most))
+            .limit(1);
+        match self.connection().query_one(&crowded).await? {
+            Some(row) => self.trim::<T>(&row.try_get::<String>("", ORGANIZATION)?, keeping).await,
+            None => Ok(0),
+        }
     }
 }
 
 /// As `select`, over what is deleted and still kept, too.
 pub(crate) fn with_deleted<T: Table>(mut select: Select<T::Entity>) -> Select<T::Entity> {
-    let live_times = [Expr::cust("NULL"), Expr::cust("NULL")];
+    // With a type: SQLite takes both tables in the order of their indexes only where their columns have the same one.
+    let live_times = ["CAST(NULL AS bigint)"; 2].map(Expr::cust);
     let mut both = columns_of::<T>(live_times).from(Alias::new(live::<T>())).to_owned();
     let times = [Expr::col(DELETE_TIME), Expr::col(PURGE_TIME)];
     let gone = columns_of::<T>(times).from(Alias::new(deleted::<T>())).to_owned();
@@ -217,48 +258,63 @@ fn uids(uids: impl Iterator<Item = Uuid>) -> Vec<sea_orm::Value> {
 
 /// Gives up what is deleted and no longer kept, of one type in all organizations.
 #[derive(Clone)]
-pub struct Purge(Arc<dyn Fn(Store, OffsetDateTime) -> Purging + Send + Sync>);
+pub struct Purge {
+    table: String,
+    purge: Arc<dyn Fn(Store, OffsetDateTime, Keeping) -> Purging + Send + Sync>,
+}
 
 type Purging = std::pin::Pin<Box<dyn Future<Output = Result<usize, StoreError>> + Send>>;
 
 impl std::fmt::Debug for Purge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Purge")
+        f.debug_tuple("Purge").field(&self.table).finish()
     }
 }
 
 impl Purge {
     /// Of a type.
     pub fn of<T: Table>() -> Self {
-        Self(Arc::new(|store, now| Box::pin(async move { purge_all::<T>(&store, now).await })))
+        let purge = |store, now, keeping| -> Purging {
+            Box::pin(async move { purge_all::<T>(&store, now, keeping).await })
+        };
+        Self { table: deleted::<T>(), purge: Arc::new(purge) }
     }
 
-    /// Gives up all whose time is over, in transactions of a bounded number of rows; says how many.
+    /// The table of what is deleted.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Gives up all whose time is over, or of which there are too many, in transactions of a bounded number of rows; says
+    /// how many.
     ///
     /// # Errors
     /// The database's.
-    pub async fn run(&self, store: &Store, clock: &dyn Clock) -> Result<usize, StoreError> {
-        (self.0)(store.clone(), clock.now()).await
+    pub async fn run(&self, store: &Store, clock: &dyn Clock, keeping: Keeping) -> Result<usize, StoreError> {
+        (self.purge)(store.clone(), clock.now(), keeping).await
     }
 }
 
-async fn purge_all<T: Table>(store: &Store, now: OffsetDateTime) -> Result<usize, StoreError> {
+async fn purge_all<T: Table>(
+    store: &Store,
+    now: OffsetDateTime,
+    keeping: Keeping,
+) -> Result<usize, StoreError> {
     let mut purged = 0;
     loop {
         let found = store
             .upkeep("what is deleted and no longer kept", move |tx| {
                 Box::pin(async move {
-                    let mut old = Query::select();
-                    old.column(UID)
-                        .from(Alias::new(deleted::<T>()))
-                        .and_where(Expr::col(PURGE_TIME).lte(micros(now)))
-                        .limit(CHUNK as u64);
-                    Rows::new(tx).purge::<T>(&old).await
+                    let rows = Rows::new(tx);
+                    Ok::<_, StoreError>(match rows.expire::<T>(now, keeping).await? {
+                        0 => rows.crowded::<T>(keeping).await?,
+                        expired => expired,
+                    })
                 })
             })
             .await?;
         purged += found;
-        if found < CHUNK {
+        if found == 0 {
             return Ok(purged);
         }
     }

@@ -86,31 +86,49 @@ impl<C: ConnectionTrait> Rows<'_, C> {
     /// # Errors
     /// A filter, an order or a position that cannot be used, and the database's.
     pub async fn page<T: Table>(&self, permit: &Permit, query: &ListQuery) -> Result<Listing<T>, ListError> {
-        let mut select = below::<T>(permit, query.parent.as_deref());
-        if !query.filter.is_empty() {
-            let condition = T::condition(permit.organization(), &query.filter, self.backend());
-            select = select.filter(condition.map_err(ListError::Filter)?);
-        }
-        if query.deleted {
-            select = with_deleted::<T>(select);
-        }
         let total = match query.count {
-            true => Some(select.clone().count(self.connection).await.map_err(StoreError::from)?),
+            true => {
+                let chosen = self.chosen::<T>(permit, query)?;
+                Some(chosen.count(self.connection).await.map_err(StoreError::from)?)
+            }
             false => None,
         };
         let keys = keys::<T>(query)?;
+        let rows = self.read(self.select::<T>(permit, query)?, query.deleted).await?;
+        let positions = rows.iter().map(|row| position::<T>(row, &keys)).collect();
+        Ok(Listing { rows, positions, total })
+    }
+
+    /// The query of a page.
+    ///
+    /// # Errors
+    /// A filter, an order or a position that cannot be used.
+    pub fn select<T: Table>(
+        &self,
+        permit: &Permit,
+        query: &ListQuery,
+    ) -> Result<Select<T::Entity>, ListError> {
+        let mut select = self.chosen::<T>(permit, query)?;
         let mut keyset = Keyset::new(self.backend());
-        for (key, descending) in &keys {
-            let (column, kind) = column::<T>(*key).ok_or_else(|| ListError::Order(format!("{key:?}")))?;
-            keyset = keyset.key(Expr::col(column), kind, *descending);
+        for (key, descending) in keys::<T>(query)? {
+            let (column, kind) = column::<T>(key).ok_or_else(|| ListError::Order(format!("{key:?}")))?;
+            keyset = keyset.key(Expr::col(column), kind, descending);
         }
         let keyset = keyset.key(Expr::col(UID), KeyKind::Uuid, false);
         if let Some(position) = &query.after {
             select = select.filter(keyset.after(position)?);
         }
-        let rows = self.read(keyset.order(select).limit(query.limit), query.deleted).await?;
-        let positions = rows.iter().map(|row| position::<T>(row, &keys)).collect();
-        Ok(Listing { rows, positions, total })
+        Ok(keyset.order(select).limit(query.limit))
+    }
+
+    /// All that the pages hold.
+    fn chosen<T: Table>(&self, permit: &Permit, query: &ListQuery) -> Result<Select<T::Entity>, ListError> {
+        let mut select = below::<T>(permit, query.parent.as_deref());
+        if !query.filter.is_empty() {
+            let condition = T::condition(permit.organization(), &query.filter, self.backend());
+            select = select.filter(condition.map_err(ListError::Filter)?);
+        }
+        Ok(if query.deleted { with_deleted::<T>(select) } else { select })
     }
 
     async fn read<T: Table>(

@@ -1,5 +1,7 @@
 //! What is deleted and still kept.
 
+use pavior_resource::Purge;
+
 use super::*;
 
 async fn delete(world: &World, gone: &Stored<EntityFields>, at: OffsetDateTime, keeping: Keeping) {
@@ -60,7 +62,7 @@ async fn what_is_deleted_is_found_by_its_labels_until_it_is_purged() {
         let clock = ManualClock::new(start + Duration::DAY);
         let mut purged = 0;
         for purge in purges() {
-            purged += purge.run(&world.store, &clock).await.unwrap();
+            purged += purge.run(&world.store, &clock, KEEPING).await.unwrap();
         }
         assert_eq!(purged, 1, "that of which the time is over");
         assert_eq!(found(&world, "labels.tier = gold").await, ["b", "c"]);
@@ -86,4 +88,62 @@ async fn the_oldest_go_when_much_is_deleted_and_nothing_is_kept_for_no_days() {
         assert_eq!(facets(&world, &one).await, 0);
     })
     .await;
+}
+
+/// Less is kept than before: what is too much already goes with the next sweep, in every organization.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_by_a_longer_time_or_a_larger_number_goes_when_they_are_made_smaller() {
+    db::both(|db| async {
+        let world = World::new(db).await;
+        for id in ["a", "b", "c"] {
+            let one = made(&world, id).await;
+            delete(&world, &one, OffsetDateTime::UNIX_EPOCH, KEEPING).await;
+        }
+        let clock = ManualClock::new(OffsetDateTime::UNIX_EPOCH + Duration::HOUR);
+        let purge = Purge::of::<EntityFields>();
+        assert_eq!(purge.run(&world.store, &clock, KEEPING).await.unwrap(), 0);
+        assert_eq!(purge.run(&world.store, &clock, Keeping { most: 2, ..KEEPING }).await.unwrap(), 1);
+        let shorter = Keeping { time: Duration::MINUTE, ..KEEPING };
+        assert_eq!(purge.run(&world.store, &clock, shorter).await.unwrap(), 2);
+        assert_eq!(found(&world, "").await, Vec::<String>::new());
+    })
+    .await;
+}
+
+/// Every table of what is deleted is swept.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_deleted_is_kept_for_ever() {
+    use sea_orm::ConnectionTrait as _;
+    db::both(|db| async {
+        let world = World::new(db).await;
+        let tables = match world.store.backend() {
+            sea_orm::DbBackend::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name",
+            _ => "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = current_schema()",
+        };
+        let tables = sea_orm::Statement::from_string(world.store.backend(), tables);
+        let rows = world.store.read().query_all_raw(tables).await.unwrap();
+        let names = rows.iter().map(|row| row.try_get::<String>("", "name").unwrap());
+        let made: BTreeSet<String> = names.filter(|name| name.starts_with("deleted_")).collect();
+        let swept: BTreeSet<String> = purges().iter().map(|purge| purge.table().to_owned()).collect();
+        assert_eq!(made, swept);
+    })
+    .await;
+}
+
+/// A page of what is there and what is deleted comes in the order of indexes: nothing is sorted, however much there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_with_what_is_deleted_is_read_in_the_order_of_an_index() {
+    use sea_orm::{ConnectionTrait as _, QueryTrait as _};
+    let world = World::new(db::sqlite()).await;
+    for (order, index) in [("", "entities"), ("create_time desc", "entities_create_time")] {
+        let query = ListQuery { deleted: true, order: order_by(order).unwrap(), ..query() };
+        let select = world.read().select::<EntityFields>(&world.permit("acme"), &query).unwrap();
+        let mut statement = select.build(world.store.backend());
+        statement.sql = format!("EXPLAIN QUERY PLAN {}", statement.sql);
+        let rows = world.store.read().query_all_raw(statement).await.unwrap();
+        let told: Vec<String> = rows.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
+        let live = told.iter().find(|line| line.contains(" entities ")).unwrap();
+        assert!(told.iter().any(|line| line.contains("MERGE (UNION ALL)")), "{told:?}");
+        assert!(live.starts_with("SEARCH") && live.contains(index), "{told:?}");
+    }
 }
